@@ -1,0 +1,37 @@
+"""Packaging: `pip install .` or `pip install -e .[export,test]`. The version stands in ultralytics_sgdm/__init__.py."""
+
+import re
+from pathlib import Path
+
+from setuptools import find_packages, setup
+
+here = Path(__file__).parent
+version = re.search(r'^__version__ = "(.+)"$', (here / "ultralytics_sgdm/__init__.py").read_text(), re.M).group(1)
+
+setup(
+    name="ultralytics-sgdm",
+    version=version,
+    description="RDConv and SGDM (arXiv 2403.18282) as layers of Ultralytics YOLO model YAMLs",
+    long_description=(here / "README.md").read_text(encoding="utf-8"),
+    long_description_content_type="text/markdown",
+    license="AGPL-3.0-only",
+    python_requires=">=3.10",
+    packages=[*find_packages(include=["ultralytics_sgdm*"]), "ultralytics_sgdm.cfg"],
+    package_dir={"ultralytics_sgdm.cfg": "cfg"},
+    package_data={"ultralytics_sgdm": ["py.typed"], "ultralytics_sgdm.cfg": ["models/*.yaml", "datasets/*.yaml"]},
+    install_requires=[
+        "ultralytics>=8.4.0,<8.5",
+        "torch>=2.4",
+        "torchvision>=0.19",
+        "opencv-python>=4.7",
+        "pyyaml>=6.0",
+        "numpy>=1.23",
+        "filelock>=3.12",
+    ],
+    extras_require={
+        "export": ["onnx>=1.16", "onnxruntime>=1.20", "onnxslim>=0.1.82"],
+        "test": ["pytest>=8", "ruff==0.17.6", "setuptools>=77", "cloudpickle>=3.1.1"],
+    },
+    entry_points={"console_scripts": ["yolo = ultralytics_sgdm.cli:main", "yolo-sgdm = ultralytics_sgdm.cli:main"]},
+    classifiers=["Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Image Recognition"],
+)

@@ -1,0 +1,107 @@
+"""The `yolo` command: install the plugin, then hand over to Ultralytics' own entry point.
+
+`yolo sgdm COMMAND key=value ...` are the commands of this package. Ours and Ultralytics' share one style of arguments.
+"""
+
+from __future__ import annotations
+
+import inspect
+import shutil
+import sys
+from collections.abc import Callable
+from pathlib import Path
+from typing import Any
+
+import torch
+import ultralytics
+from ultralytics import cfg
+
+from . import __version__, zoo
+from .configs import ConfigError, near_names
+from .nn.registry import identity, registered_layers
+
+
+def models(scale: str = "n") -> None:
+    """List the shipped models beside their stock counterparts: parameters, GFLOPs and the difference; scale=nsmlx."""
+    figures = f"{'parameters':>12}{'GFLOPs':>8}"
+    print(f"{'model':<24}{figures}  {'stock':<16}{figures}{'+parameters':>13}{'+GFLOPs':>9}")
+    for r in zoo.table(str(scale)):
+        ours, stock = f"{r.parameters:>12,}{r.gflops:>8.2f}", f"{r.stock_parameters:>12,}{r.stock_gflops:>8.2f}"
+        difference = f"{r.parameters - r.stock_parameters:>+13,}{r.gflops - r.stock_gflops:>+9.2f}"
+        print(f"{r.name:<24}{ours}  {r.stock:<16}{stock}{difference}")
+
+
+def layers() -> None:
+    """List the registered layers: the stock layer that a row of each is parsed like, and where the class lives."""
+    print(f"{'layer':<20}{'parsed like':<16}class")
+    for name, (cls, like) in registered_layers():
+        print(f"{name:<20}{like.__name__:<16}{'.'.join(identity(cls))}")
+
+
+COMMANDS: dict[str, Callable[..., None]] = {"models": models, "layers": layers}
+
+
+def usage() -> str:
+    """Return the help text of `yolo sgdm`."""
+    lines = ["usage: yolo sgdm COMMAND [key=value ...]", ""]
+    return "\n".join(lines + [f"  {name:<8}{inspect.getdoc(f).splitlines()[0]}" for name, f in COMMANDS.items()])
+
+
+def run_command(argv: list[str]) -> None:
+    """Run `yolo sgdm` with the arguments after it.
+
+    Raises:
+        ConfigError: If the command or an argument is unknown, missing or not of the form key=value.
+    """
+    if not argv or argv[0] in {"help", "-h", "--help"}:
+        print(usage())
+        return
+    name, *rest = argv
+    if name not in COMMANDS:
+        raise ConfigError(f"unknown command 'yolo sgdm {name}'{near_names(name, list(COMMANDS))}\n\n{usage()}")
+    parameters = inspect.signature(COMMANDS[name]).parameters
+    given: dict[str, Any] = {}
+    for argument in cfg.merge_equals_args(rest):
+        key, equals, _ = argument.partition("=")
+        if not equals or key not in parameters:
+            allowed = ", ".join(f"{k}=" for k in parameters) or "none"
+            hint = near_names(key, list(parameters))
+            raise ConfigError(f"'yolo sgdm {name}' has no argument {argument!r}, its arguments are: {allowed}{hint}")
+        given.update([cfg.parse_key_value_pair(argument)])
+    COMMANDS[name](**given)
+
+
+def checks() -> None:
+    """Print the versions, and whose `yolo` command is first on PATH."""
+    print(f"\nultralytics_sgdm {__version__}, Ultralytics {ultralytics.__version__}, torch {torch.__version__}")
+    script = shutil.which("yolo")
+    if script is None:
+        print("yolo: none on PATH; use yolo-sgdm or python -m ultralytics_sgdm")
+    elif b"ultralytics_sgdm" in Path(script).read_bytes():
+        print(f"yolo: {script}, of ultralytics_sgdm")
+    else:
+        print(f"yolo: {script}, not of ultralytics_sgdm: it does not know our layers; use yolo-sgdm")
+
+
+def main() -> None:
+    """Run the command line in sys.argv; what the user must mend is one line on standard error and exit status 2."""
+    argv = sys.argv[1:]
+    try:
+        if argv[:1] == ["sgdm"]:
+            run_command(argv[1:])
+        else:
+            cfg.entrypoint()
+            if argv[:1] in (["checks"], ["check"]):
+                checks()
+    except Exception as e:
+        mistake = _config_error(e)
+        if mistake is None:
+            raise
+        sys.exit(f"error: {mistake}")
+
+
+def _config_error(error: BaseException | None) -> ConfigError | None:
+    """Return the ConfigError that `error` is or was raised from."""
+    while error is not None and not isinstance(error, ConfigError):
+        error = error.__cause__
+    return error

@@ -1,0 +1,132 @@
+"""A detection set that the package draws itself: rotated shapes of several sizes, overlapping, on noisy textures.
+
+Small enough for a first run anywhere, hard enough that a detector has to learn: colour tells nothing about the class.
+"""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import cv2
+import numpy as np
+from filelock import FileLock
+
+CLASSES = ("disc", "ring", "square", "triangle", "star", "cross")
+SPLITS = ("train", "val")
+
+
+def make_shapes(root: str | Path, train: int = 128, val: int = 32, size: int = 320, seed: int = 0) -> Path:
+    """Draw the set in YOLO layout (`images/SPLIT/*.jpg`, `labels/SPLIT/*.txt`) unless it is there already.
+
+    Each image depends only on its split, its number, `size` and `seed`. Files appear whole, and the folder of
+    validation images, the one that Ultralytics looks for, appears last; so an interrupted set is completed by the
+    next call.
+
+    Args:
+        root: Folder of the set; nothing is written elsewhere.
+        train: Number of training images.
+        val: Number of validation images.
+        size: Side of the square images, pixels.
+        seed: Seed of the whole set.
+
+    Returns:
+        `root`.
+    """
+    root = Path(root)
+    root.mkdir(parents=True, exist_ok=True)
+    with FileLock(root / ".lock"):
+        for number, (split, count) in enumerate(zip(SPLITS, (train, val), strict=True)):
+            final = root / "images" / split
+            images = final if split == "train" or final.is_dir() else final.with_name("val.partial")
+            labels = root / "labels" / split
+            for folder in (images, labels):
+                folder.mkdir(parents=True, exist_ok=True)
+            for i in range(count):
+                image, label = images / f"{i:04}.jpg", labels / f"{i:04}.txt"
+                if not (image.exists() and label.exists()):
+                    pixels, boxes = draw(np.random.default_rng([seed, number, i]), size)
+                    rows = (f"{c} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in boxes)
+                    _write(label, "".join(rows).encode())
+                    _write(image, cv2.imencode(".jpg", pixels)[1].tobytes())
+            images.rename(final)
+    return root
+
+
+def _write(path: Path, content: bytes) -> None:
+    part = path.with_name(f"{path.name}.part")
+    part.write_bytes(content)
+    part.replace(path)
+
+
+def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tuple[int, float, float, float, float]]]:
+    """Return one image and its boxes.
+
+    Args:
+        rng: Source of everything random.
+        size: Side of the image, pixels.
+
+    Returns:
+        BGR image of shape (size, size, 3), uint8, and (class, x, y, width, height) per object, centre and size
+        relative to the image.
+    """
+    image = _texture(rng, size, contrast=60)
+    boxes: list[np.ndarray] = []
+    objects = []
+    for _ in range(rng.integers(2, 9)):
+        kind = int(rng.integers(len(CLASSES)))
+        contours = _contours(CLASSES[kind], rng, size)
+        box = np.array([contours[0].min(0), contours[0].max(0)])
+        mask = np.zeros((size, size), np.uint8)
+        cv2.fillPoly(mask, [np.round(c * 16).astype(np.int32) for c in contours], 255, cv2.LINE_AA, shift=4)
+        paint = _texture(rng, size, contrast=25)
+        visible = np.abs(paint - image)[mask > 0].mean() > 30
+        if not visible or any(_overlap(box, other) > 0.4 for other in boxes):
+            continue
+        opacity = mask[..., None] / 255 * rng.uniform(0.75, 1)
+        image = image * (1 - opacity) + paint * opacity
+        boxes.append(box)
+        objects.append((kind, *(box.mean(0) / size), *((box[1] - box[0]) / size)))
+    image += rng.normal(0, rng.uniform(3, 12), image.shape)
+    return image.clip(0, 255).astype(np.uint8), objects
+
+
+def _texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray:
+    """Return smooth noise of several octaves around a random colour, (size, size, 3)."""
+    image = np.full((size, size, 3), rng.uniform(40, 215, 3))
+    for cells in (3, 8, 24):
+        noise = rng.normal(0, contrast * 3 / (cells + 3), (cells, cells, 3))
+        image += cv2.resize(noise, (size, size), interpolation=cv2.INTER_CUBIC)
+    return image
+
+
+def _contours(kind: str, rng: np.random.Generator, size: int) -> list[np.ndarray]:
+    """Return the outline of a randomly placed shape (and of its hole), points (x, y) in pixels inside the image."""
+    turn = rng.uniform(0, 2 * np.pi)
+    if kind in ("disc", "ring"):
+        outline = _polygon(np.ones(64), turn)
+    elif kind == "square":
+        outline = _polygon(np.ones(4), turn)
+    elif kind == "triangle":
+        outline = _polygon(np.ones(3), turn)
+    elif kind == "star":
+        outline = _polygon(np.tile([1, 0.45], 5), turn)
+    else:
+        arm = np.array([[1, 0.3], [0.3, 0.3], [0.3, 1], [-0.3, 1]])
+        quarter = np.array([[0, 1], [-1, 0]])
+        rotation = np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
+        outline = np.concatenate([arm @ np.linalg.matrix_power(quarter, i) for i in range(4)]) @ rotation
+    radius = size * np.exp(rng.uniform(np.log(0.05), np.log(0.22)))
+    outline *= radius
+    centre = rng.uniform(-outline.min(0), size - outline.max(0))
+    return [outline + centre] + [outline * 0.55 + centre] * (kind == "ring")
+
+
+def _polygon(radii: np.ndarray, turn: float) -> np.ndarray:
+    angles = turn + np.arange(len(radii)) * 2 * np.pi / len(radii)
+    return radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+
+
+def _overlap(a: np.ndarray, b: np.ndarray) -> float:
+    """Return the intersection of two boxes [[x0, y0], [x1, y1]] over the area of the smaller."""
+    intersection = (np.minimum(a[1], b[1]) - np.maximum(a[0], b[0])).clip(0).prod()
+    return intersection / min((a[1] - a[0]).prod(), (b[1] - b[0]).prod())

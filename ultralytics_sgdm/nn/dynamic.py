@@ -1,0 +1,107 @@
+"""Dynamic depthwise convolution as a mixture of the responses of constant kernels.
+
+The idea of SGDM (Xing, Cui, Qi, arXiv 2403.18282), reconstructed from its abstract. For M basis kernels S[m],
+
+    K[b,c,:,:,h,w] = sum_m  alpha[b,c,m] * gamma[b,m,h,w] * S[m,c,:,:]
+    y[b,c,h,w]     = sum_m  alpha[b,c,m] * gamma[b,m,h,w] * (S[m] (*) u)[b,c,h,w]
+
+The second line is the first by linearity: the dynamics scale *responses*, so no per-sample kernel is ever built and
+every convolution of an exported graph has constant weights.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from numbers import Real
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from ultralytics.nn.modules import Conv
+
+BLOCK = 16  # SIMD blocks and tensor cores: a width that is no multiple of it costs time and brings nothing
+
+
+def razor_width(channels: int, ratio: float) -> int:
+    """Return how many of `channels` features the Razor Operation keeps: about `channels / ratio`, in blocks of 16.
+
+    Args:
+        channels: Features before the Razor Operation.
+        ratio: Reduction, from 1 (keep all) to `channels` (keep one, rounded up to a block).
+
+    Raises:
+        ValueError: If `ratio` is no number in that range.
+    """
+    if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 1 <= ratio <= channels:
+        raise ValueError(f"ratio must be a number from 1 to {channels} (the channels it divides), got {ratio!r}")
+    return min(channels, max(BLOCK, int(channels / ratio / BLOCK + 0.5) * BLOCK))
+
+
+def check_kernel(k: int, name: str = "k") -> int:
+    """Return `k` if it is an odd positive integer (the sizes that keep a map's centre in place).
+
+    Raises:
+        ValueError: If it is anything else; `name` is what the message calls it.
+    """
+    if isinstance(k, bool) or not isinstance(k, int) or k < 1 or k % 2 == 0:
+        raise ValueError(f"{name} must be an odd positive integer such as 3, 5 or 7, got {k!r}")
+    return k
+
+
+def mix(responses: Sequence[Tensor], alpha: Tensor, gamma: Tensor) -> Tensor:
+    """Return `sum_m alpha[:, m] * gamma[:, m] * responses[m]`, the equation above.
+
+    Args:
+        responses: M tensors of shape (B, C, H, W).
+        alpha: Channel weights of shape (B, M * C, 1, 1), the C weights of the first response first.
+        gamma: Spatial weights of shape (B, M, H, W).
+
+    Returns:
+        Tensor of shape (B, C, H, W).
+    """
+    m = len(responses)
+    terms = (r * a * g for r, a, g in zip(responses, alpha.chunk(m, 1), gamma.chunk(m, 1), strict=True))
+    return sum(terms, start=next(terms))
+
+
+class ChannelBranch(nn.Module):
+    """Channel weights of the mixture: mean over (H, W), 1x1, activation, 1x1, `2 * sigmoid`; exactly 1 at the start.
+
+    Args:
+        channels: C, the features of a response.
+        bases: M, the number of basis kernels.
+    """
+
+    def __init__(self, channels: int, bases: int) -> None:
+        super().__init__()
+        hidden = max(8, channels // 2)
+        self.reduce = nn.Conv2d(channels, hidden, 1)
+        self.act = Conv.default_act
+        self.generate = zero_init(nn.Conv2d(hidden, bases * channels, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to alpha of shape (B, M * C, 1, 1), values in (0, 2)."""
+        return 2 * self.generate(self.act(self.reduce(F.adaptive_avg_pool2d(x, 1)))).sigmoid()
+
+
+class SpatialBranch(nn.Module):
+    """Spatial weights of the mixture: 1x1 to M maps, `2 * sigmoid`; exactly 1 at the start.
+
+    Args:
+        channels: C, the features of a response.
+        bases: M, the number of basis kernels.
+    """
+
+    def __init__(self, channels: int, bases: int) -> None:
+        super().__init__()
+        self.generate = zero_init(nn.Conv2d(channels, bases, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to gamma of shape (B, M, H, W), values in (0, 2)."""
+        return 2 * self.generate(x).sigmoid()
+
+
+def zero_init(conv: nn.Conv2d) -> nn.Conv2d:
+    """Set the weight and bias of `conv` to zero in place and return it."""
+    nn.init.zeros_(conv.weight)
+    nn.init.zeros_(conv.bias)
+    return conv

@@ -1,0 +1,68 @@
+"""RDConv, Razor Dynamic Convolution: a dynamic depthwise kernel per sample and position, on a few features only.
+
+Paper: SGDM, Xing, Cui, Qi, arXiv 2403.18282; reconstructed from its abstract. The mixture of `dynamic.py` over the k
+* k one-hot taps around a learned base kernel w: S[m,c] is w[c] at tap m and zero elsewhere.
+"""
+
+from __future__ import annotations
+
+import torch.nn.functional as F
+from torch import Tensor, nn
+from ultralytics.nn.modules import Conv
+
+from .dynamic import ChannelBranch, SpatialBranch, check_kernel, mix, razor_width
+from .registry import register_layer
+
+
+def taps(x: Tensor, k: int, s: int = 1) -> list[Tensor]:
+    """Return the k * k shifted views of zero-padded `x` that a k x k convolution of stride `s` weighs and sums.
+
+    Args:
+        x: Tensor of shape (B, C, H, W).
+        k: Odd kernel size.
+        s: Stride.
+
+    Returns:
+        k * k tensors of shape (B, C, ceil(H / s), ceil(W / s)), row by row of the kernel.
+    """
+    x = F.pad(x, (k // 2,) * 4)
+    window = [slice(i, i - k + 1 or None, s) for i in range(k)]
+    return [x[:, :, rows, columns] for rows in window for columns in window]
+
+
+@register_layer(like=Conv)
+class RDConv(nn.Module):
+    """Razor, dynamic k x k depthwise kernel, expand: a drop-in for a `Conv` row, `RDConv, [c2, k, s, ratio]`.
+
+    At initialisation it is an ordinary depthwise-separable convolution with the kernel `base`.
+
+    Args:
+        c1: Input channels.
+        c2: Output channels.
+        k: Kernel size, odd.
+        s: Stride.
+        ratio: The Razor Operation keeps about `c1 / ratio` features, in blocks of 16.
+
+    Raises:
+        ValueError: If k is not odd, s is not a positive integer, or ratio is not a number from 1 to c1.
+    """
+
+    def __init__(self, c1: int, c2: int, k: int = 3, s: int = 1, ratio: float = 4) -> None:
+        super().__init__()
+        if isinstance(s, bool) or not isinstance(s, int) or s < 1:
+            raise ValueError(f"s must be a positive integer (the stride), got {s!r}")
+        c = razor_width(c1, ratio)
+        self.razor = Conv(c1, c, 1)
+        self.base = nn.Conv2d(c, c, check_kernel(k), s, k // 2, groups=c, bias=False)
+        self.channel = ChannelBranch(c, k * k)
+        self.spatial = SpatialBranch(c, k * k)
+        self.act = Conv.default_act
+        self.expand = Conv(c, c2, 1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, c1, H, W) to (B, c2, ceil(H / s), ceil(W / s))."""
+        u = self.razor(x)
+        static = self.base(u)
+        k, s = self.base.kernel_size[0], self.base.stride[0]
+        kernel = self.base.weight.flatten(1).T.reshape(1, -1, 1, 1)  # (1, M * C, 1, 1), in alpha's order
+        return self.expand(self.act(mix(taps(u, k, s), self.channel(static) * kernel, self.spatial(static))))

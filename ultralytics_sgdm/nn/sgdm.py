@@ -1,0 +1,72 @@
+"""SGDM, Static-Guided Dynamic Module: a dynamic kernel that moves only inside the span of shared static kernels.
+
+Paper: SGDM, Xing, Cui, Qi, arXiv 2403.18282; reconstructed from its abstract. The mixture of `dynamic.py` over a set
+of asymmetric static kernels, each a depthwise Conv+BN shared by all samples and positions.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+
+from torch import Tensor, nn
+from ultralytics.nn.modules import Conv
+
+from .dynamic import ChannelBranch, SpatialBranch, check_kernel, mix, razor_width
+from .registry import register_layer
+
+KERNELS = ((1, 3), (3, 1), (1, 7), (7, 1))
+
+
+def check_kernels(kernels: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
+    """Return the (height, width) pairs of `kernels`, each size an odd positive integer.
+
+    Raises:
+        ValueError: If `kernels` is anything but a non-empty sequence of such pairs.
+    """
+    allowed = f"kernels must be a non-empty list of (height, width) pairs such as {[list(k) for k in KERNELS]}"
+    if not isinstance(kernels, Sequence) or not kernels:
+        raise ValueError(f"{allowed}, got {kernels!r}")
+    for kernel in kernels:
+        if not isinstance(kernel, Sequence) or len(kernel) != 2:
+            raise ValueError(f"{allowed}, got {kernel!r} in it")
+    return [(check_kernel(h, "each height in kernels"), check_kernel(w, "each width in kernels")) for h, w in kernels]
+
+
+@register_layer(like=Conv)
+class SGDM(nn.Module):
+    """Razor, mixture of static kernels, expand, added to the input.
+
+    A row of its own, `SGDM, [c2, ratio]`, or behind a block in one row (`with_sgdm`). The weight of the last BatchNorm
+    starts at zero, so with c1 == c2 it starts as exactly the identity. With c1 != c2 the input reaches the sum through a
+    1x1 Conv.
+
+    Args:
+        c1: Input channels.
+        c2: Output channels.
+        ratio: The Razor Operation keeps about `c1 / ratio` features, in blocks of 16.
+        kernels: (height, width) of each static kernel, odd.
+
+    Raises:
+        ValueError: If ratio is not a number from 1 to c1, or kernels is not a list of pairs of odd sizes.
+    """
+
+    def __init__(self, c1: int, c2: int, ratio: float = 3, kernels: Sequence[Sequence[int]] = KERNELS) -> None:
+        super().__init__()
+        kernels = check_kernels(kernels)
+        c = razor_width(c1, ratio)
+        self.razor = Conv(c1, c, 1)
+        self.static = nn.ModuleList(Conv(c, c, k, g=c, act=False) for k in kernels)
+        self.channel = ChannelBranch(c, len(kernels))
+        self.spatial = SpatialBranch(c, len(kernels))
+        self.act = Conv.default_act
+        self.expand = Conv(c, c2, 1, act=False)
+        nn.init.zeros_(self.expand.bn.weight)
+        self.shortcut = nn.Identity() if c1 == c2 else Conv(c1, c2, 1, act=False)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, c1, H, W) to (B, c2, H, W)."""
+        u = self.razor(x)
+        responses = [conv(u) for conv in self.static]
+        guide = sum(responses[1:], start=responses[0])
+        y = mix(responses, self.channel(guide), self.spatial(guide))
+        return self.shortcut(x) + self.expand(self.act(y))

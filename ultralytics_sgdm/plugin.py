@@ -1,0 +1,231 @@
+"""The only file that touches Ultralytics' internals: one function per seam, each run once a process.
+
+Ultralytics has no plugin API. Every seam here names the fact it rests on, and `install` proves the one that could
+change silently, the model parser, on a small model.
+"""
+
+from __future__ import annotations
+
+import ast
+import functools
+import inspect
+from collections.abc import Callable
+from pathlib import Path
+from types import CodeType
+from typing import Any
+
+import ultralytics
+import ultralytics.data.utils
+import ultralytics.engine.model
+import ultralytics.nn
+from torch import nn
+from ultralytics.nn import tasks
+from ultralytics.utils import ROOT, checks
+from ultralytics.utils.callbacks import base as callbacks
+
+from .configs import ConfigError, ConfigNotFoundError, find_yaml, near_names, shipped, with_scale
+from .nn.registry import Registered, identity, register_layer, registered_layers
+
+_PARSES_LIKE = "_sgdm_parses_like"  # the name under which parse_model finds `parses_like`
+
+
+def install() -> None:
+    """Make Ultralytics parse, find, load and distribute models with registered layers.
+
+    Raises:
+        RuntimeError: If the installed Ultralytics parses models in a way this plugin does not know.
+    """
+    install_parser()
+    install_yaml_names()
+    install_worker_setup()
+
+
+# Seam 1: nn.tasks.parse_model looks a layer up in its module's globals and then compares the class with the stock
+# ones to decide how its row is read. So registered classes become globals there, and every comparison of the class
+# sees the stock class it is parsed like.
+
+
+def parses_like(cls: Any) -> Any:
+    """Return the stock class that rows of `cls` are parsed like: itself, unless it is a registered layer."""
+    return next((entry.like for _, entry in registered_layers() if entry.cls is cls), cls)
+
+
+class _CompareLikes(ast.NodeTransformer):
+    """Rewrites `m is X` and `m in {X, Y}` into the same of `parses_like(m)`."""
+
+    def visit_Compare(self, node: ast.Compare) -> ast.Compare:
+        self.generic_visit(node)
+        if isinstance(node.left, ast.Name) and node.left.id == "m":
+            call = ast.Call(ast.Name(_PARSES_LIKE, ast.Load()), [node.left], [])
+            node.left = ast.fix_missing_locations(ast.copy_location(call, node.left))
+        return node
+
+
+def _rewritten_parser() -> CodeType:
+    lines, first = inspect.getsourcelines(tasks.parse_model)
+    tree = _CompareLikes().visit(ast.parse("".join(lines)))
+    ast.increment_lineno(tree, first - 1)
+    return compile(tree, inspect.getsourcefile(tasks.parse_model), "exec")
+
+
+@functools.cache
+def install_parser() -> None:
+    """Rebind `parse_model` to one that knows the registered layers and names the row of an error."""
+    stock = tasks.parse_model
+    try:
+        namespace = {}
+        exec(_rewritten_parser(), vars(tasks), namespace)
+        parser = _with_row_errors(namespace[stock.__name__])
+        setattr(tasks, _PARSES_LIKE, parses_like)
+        _probe(parser)
+    except Exception as e:
+        raise RuntimeError(
+            f"ultralytics_sgdm cannot extend the model parser of Ultralytics {ultralytics.__version__} ({e!r}); "
+            "install a version that it supports, see the README"
+        ) from e
+    tasks.parse_model = ultralytics.nn.parse_model = parser
+
+
+def _probe(parser: Callable) -> None:
+    """Raise unless rows like Conv and C2f get their input channels, scaled widths and repeats."""
+    rows = [[-1, 1, "Conv", [32, 3, 2]], [-1, 1, "RDConv", [64, 3, 2]], [-1, 4, "C2fSGDM", [128, True, {"ratio": 2}]]]
+    spec = {"nc": 1, "depth_multiple": 0.5, "width_multiple": 0.5, "backbone": rows, "head": []}
+    _, conv, block = parser(spec, ch=3, verbose=False)[0]
+    got = conv.razor.conv.in_channels, conv.expand.conv.out_channels, block.cv2.conv.out_channels, len(block.m)
+    if got != (16, 32, 64, 2):
+        raise ValueError(f"a probe model came out as {got}")
+
+
+def _expose_layers() -> None:
+    for name, entry in registered_layers():
+        known = getattr(tasks, name, entry.cls)
+        if not isinstance(known, type) or identity(known) != identity(entry.cls):
+            raise ConfigError(f"the layer name {name!r} means something else inside Ultralytics; rename your class")
+        setattr(tasks, name, entry.cls)
+
+
+def _with_row_errors(parser: Callable) -> Callable:
+    @functools.wraps(parser)
+    def parse_model(d: dict, ch: int, verbose: bool = True) -> tuple[nn.Sequential, list[int]]:
+        _expose_layers()
+        rows = [*d["backbone"], *d["head"]]
+        for i, (_, _, name, args) in enumerate(rows):
+            if not name.startswith(("nn.", "torchvision.ops.")) and not hasattr(tasks, name):
+                raise ConfigError(f"{_place(d, i)}: unknown module {name!r}{near_names(name, _layer_names())}")
+            _keep_options(name, args)
+        try:
+            return parser(d, ch, verbose)
+        except (ArithmeticError, AttributeError, LookupError, TypeError, ValueError) as e:
+            i = _row_being_built(e, parser)
+            if i is None:
+                raise
+            raise ConfigError(f"{_place(d, i)}: {e}{_usage(rows[i][2])}") from e
+
+    return parse_model
+
+
+def _keep_options(name: str, args: list) -> None:
+    """Put C3k2's default in front of a mapping that stands where the parser writes for scales m, l and x."""
+    if parses_like(getattr(tasks, name, None)) is tasks.C3k2 and len(args) > 1 and isinstance(args[1], dict):
+        args.insert(1, False)
+
+
+def _row_being_built(error: BaseException, parser: Callable) -> int | None:
+    trace = error.__traceback__
+    while trace:
+        if trace.tb_frame.f_code is parser.__code__:
+            return trace.tb_frame.f_locals.get("i")
+        trace = trace.tb_next
+    return None
+
+
+def _place(d: dict, i: int) -> str:
+    section, row = ("backbone", i) if i < len(d["backbone"]) else ("head", i - len(d["backbone"]))
+    file = d.get("yaml_file", "model YAML")
+    return f"{file}, {section} row {row + 1} (layer {i}), {d[section][row]}"
+
+
+def _usage(name: str) -> str:
+    cls = getattr(tasks, name, None)
+    if not isinstance(cls, type):
+        return ""
+    return f"; {name} is built as {name}{inspect.signature(cls)}"
+
+
+def _layer_names() -> list[str]:
+    return [name for name, value in vars(tasks).items() if isinstance(value, type) and issubclass(value, nn.Module)]
+
+
+# Seam 2: check_file searches the working directory and Ultralytics' own tree, and yaml_model_load drops the first
+# digit+letter of the whole path that looks like a scale. A file that check_file finds under the first name it is
+# asked for is never asked for under the second, so finding by the file's stem there mends both.
+
+
+@functools.cache
+def install_yaml_names() -> None:
+    """Let YAMLs be found by their shipped names, and a model's by its scaled name in any folder."""
+    checks.check_file = ultralytics.data.utils.check_file = _finding_yamls(checks.check_file)
+    load = _naming_what_was_asked(tasks.yaml_model_load)
+    tasks.yaml_model_load = ultralytics.nn.yaml_model_load = ultralytics.engine.model.yaml_model_load = load
+
+
+def _finding_yamls(check_file: Callable) -> Callable:
+    @functools.wraps(check_file)
+    def find(file: str | Path, *args: Any, **kwargs: Any) -> str | list:
+        name = str(file).strip()
+        if "://" in name or not name.lower().endswith((".yaml", ".yml")):
+            return check_file(file, *args, **kwargs)
+        try:
+            return check_file(str(find_yaml(name) or name), *args, **kwargs)
+        except FileNotFoundError as e:
+            raise _not_found(name) from e
+
+    return find
+
+
+def _naming_what_was_asked(yaml_model_load: Callable) -> Callable:
+    @functools.wraps(yaml_model_load)
+    def load(path: str | Path) -> dict:
+        try:
+            return yaml_model_load(path)
+        except ConfigNotFoundError as e:  # of the name without its scale letter
+            raise _not_found(str(path)) from e
+
+    return load
+
+
+def _not_found(name: str) -> ConfigNotFoundError:
+    files = {f.name for f in (*shipped("models"), *shipped("datasets"), *(ROOT / "cfg").rglob("*.yaml"))}
+    names = sorted(files | {with_scale(f, s) for f in files for s in "nsmlx"})
+    return ConfigNotFoundError(f"'{name}' does not exist{near_names(Path(name).name, names)}")
+
+
+# Seam 3: several GPUs mean worker processes that import nothing of ours: they load the trainer's pickled state and
+# build the model from its YAML. Callbacks are part of that state, so one of ours, which does nothing when called,
+# makes the worker import this file and register the user's own layers.
+
+
+class _WorkerSetup:
+    def __call__(self, trainer: Any) -> None:
+        """Do nothing; being unpickled in the worker is what this callback is for."""
+
+    def __deepcopy__(self, memo: dict) -> _WorkerSetup:
+        return self
+
+    def __reduce__(self) -> tuple:
+        return _set_up_worker, (tuple(entry for _, entry in registered_layers()),)
+
+
+_worker_setup = _WorkerSetup()
+
+
+def _set_up_worker(entries: tuple[Registered, ...]) -> _WorkerSetup:
+    for cls, like in entries:
+        register_layer(cls, like=like)
+    return _worker_setup
+
+
+@functools.cache
+def install_worker_setup() -> None:
+    """Make the worker processes of multi-GPU training install this plugin and the user's layers."""
+    callbacks.default_callbacks["on_pretrain_routine_start"].append(_worker_setup)
