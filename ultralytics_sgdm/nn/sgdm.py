@@ -37,8 +37,8 @@ class SGDM(nn.Module):
     """Razor, mixture of static kernels, expand, added to the input.
 
     A row of its own, `SGDM, [c2, ratio]`, or behind a block in one row (`with_sgdm`). The weight of the last BatchNorm
-    starts at zero, so with c1 == c2 it starts as exactly the identity. With c1 != c2 the input reaches the sum through a
-    1x1 Conv.
+    starts at zero, so with c1 == c2 it starts as exactly the identity. With c1 != c2 the input reaches the sum through
+    a 1x1 Conv.
 
     Args:
         c1: Input channels.
