@@ -7,6 +7,7 @@ import pytest
 import torch
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["YOLO_AUTOINSTALL"], os.environ["YOLO_OFFLINE"] = "false", "true"
 
 
 @pytest.fixture(autouse=True)
@@ -21,7 +22,6 @@ def shell(tmp_path_factory):
     environment = {
         **os.environ,
         "YOLO_CONFIG_DIR": str(home),
-        "YOLO_AUTOINSTALL": "false",
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
     (home / "Ultralytics").mkdir(exist_ok=True)

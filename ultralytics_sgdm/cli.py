@@ -86,6 +86,7 @@ def checks() -> None:
 def main() -> None:
     """Run the command line in sys.argv; what the user must mend is one line on standard error and exit status 2."""
     argv = sys.argv[1:]
+    sys.argv[0] = "yolo"  # Ultralytics writes predictions to disk only for a command of this name
     try:
         if argv[:1] == ["sgdm"]:
             run_command(argv[1:])

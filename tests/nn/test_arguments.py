@@ -2,6 +2,7 @@
 
 import pytest
 from torch import nn
+
 from ultralytics_sgdm import SGDM, C2fSGDM, RDConv, with_sgdm
 
 

@@ -1,5 +1,6 @@
 import pytest
 import torch
+
 from ultralytics_sgdm.nn.dynamic import ChannelBranch, SpatialBranch, check_kernel, mix, razor_width
 
 

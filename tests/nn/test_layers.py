@@ -1,4 +1,4 @@
-"""What holds for every layer, and the slow reference: each builds K[b,c,:,:,h,w] and applies it position by position."""
+"""What holds for every layer, and the slow reference, which builds K[b,c,:,:,h,w] and applies it by position."""
 
 import copy
 import pickle
@@ -9,6 +9,7 @@ import torch.nn.functional as F
 from helpers import close, randomize
 from torch import nn
 from ultralytics.nn.modules import C3, C2f
+
 from ultralytics_sgdm import C3SGDM, SGDM, C2fSGDM, RDConv
 from ultralytics_sgdm.nn.registry import registered_layers
 
@@ -29,13 +30,13 @@ def layer(request):
 
 
 def apply_kernel(kernel, u, stride):
-    """Apply K of shape (B, C, k, l, H', W') to u, (B, C, H, W), one position and sample and channel at a time."""
-    b, c, k, l, h, w = kernel.shape
-    padded = F.pad(u, (l // 2, l // 2, k // 2, k // 2))
+    """Apply K, (B, C, rows, columns, H', W'), to u, (B, C, H, W), one position at a time."""
+    b, c, rows, columns, h, w = kernel.shape
+    padded = F.pad(u, (columns // 2, columns // 2, rows // 2, rows // 2))
     y = torch.zeros(b, c, h, w, dtype=u.dtype)
     for i in range(h):
         for j in range(w):
-            patch = padded[:, :, i * stride : i * stride + k, j * stride : j * stride + l]
+            patch = padded[:, :, i * stride : i * stride + rows, j * stride : j * stride + columns]
             y[:, :, i, j] = (kernel[..., i, j] * patch).sum((2, 3))
     return y
 
@@ -56,7 +57,7 @@ def reference_rdconv(layer, x):
 
 def reference_sgdm(layer, x):
     u, m = layer.razor(x), len(layer.static)
-    (b, c), (h, w) = u.shape[:2], u.shape[2:]
+    b, c = u.shape[:2]
     bases, biases = [], []
     for conv in layer.static:
         scale = conv.bn.weight / (conv.bn.running_var + conv.bn.eps).sqrt()

@@ -1,6 +1,7 @@
 import pytest
 from torch import nn
 from ultralytics.nn.modules import C2f, Conv
+
 from ultralytics_sgdm import register_layer
 from ultralytics_sgdm.nn import registry
 
