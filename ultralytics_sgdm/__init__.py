@@ -1,9 +1,10 @@
 """RDConv and SGDM for Ultralytics YOLO. Importing this package makes model YAMLs that name them work."""
 
 from . import plugin
+from .equipment import equip
 from .nn import C3SGDM, SGDM, C2fSGDM, RDConv, register_layer, registered_layers, with_sgdm
 
 __version__ = "0.1.0"
-__all__ = ("C3SGDM", "SGDM", "C2fSGDM", "RDConv", "register_layer", "registered_layers", "with_sgdm")
+__all__ = ("C3SGDM", "SGDM", "C2fSGDM", "RDConv", "equip", "register_layer", "registered_layers", "with_sgdm")
 
 plugin.install()

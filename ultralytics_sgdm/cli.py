@@ -16,19 +16,36 @@ import torch
 import ultralytics
 from ultralytics import cfg
 
-from . import __version__, zoo
+from . import __version__, equipment, zoo
 from .configs import ConfigError, near_names
 from .nn.registry import identity, registered_layers
 
 
-def models(scale: str = "n") -> None:
-    """List the shipped models beside their stock counterparts: parameters, GFLOPs and the difference; scale=nsmlx."""
-    figures = f"{'parameters':>12}{'GFLOPs':>8}"
-    print(f"{'model':<24}{figures}  {'stock':<16}{figures}{'+parameters':>13}{'+GFLOPs':>9}")
+def models(scale: str = "") -> None:
+    """Print a Markdown table of models beside stock: the smallest of each family, or scale=nsmlx, or scale=all."""
+    print("| family | scale | model | stock parameters | parameters | added | stock GFLOPs | GFLOPs | added |")
+    print("|---|---|---|---:|---:|---:|---:|---:|---:|")
     for r in zoo.table(str(scale)):
-        ours, stock = f"{r.parameters:>12,}{r.gflops:>8.2f}", f"{r.stock_parameters:>12,}{r.stock_gflops:>8.2f}"
-        difference = f"{r.parameters - r.stock_parameters:>+13,}{r.gflops - r.stock_gflops:>+9.2f}"
-        print(f"{r.name:<24}{ours}  {r.stock:<16}{stock}{difference}")
+        names = f"| {zoo.family_of(r.stock)} | {zoo.scale_of(r.stock)} | {r.name} "
+        parameters = f"| {r.stock_parameters:,} | {r.parameters:,} | {r.parameters - r.stock_parameters:+,} "
+        print(f"{names}{parameters}| {r.stock_gflops:.2f} | {r.gflops:.2f} | {r.gflops - r.stock_gflops:+.2f} |")
+
+
+def equip(
+    model: str,
+    ratio: float | None = None,
+    at: str = equipment.AT,
+    module: str = "SGDM",
+    budget: str | None = None,
+    out: str | None = None,
+) -> None:
+    """Put SGDM behind the blocks of a model YAML: model= [ratio= | budget=0.19M] [at=backbone,neck,P3,4] [out=]."""
+    equipped = equipment.equip(model, ratio, at, module, budget, out)
+    if out is None:
+        print(equipped.text(f"{Path(equipped.source).stem}-{module.lower()}.yaml"), end="")
+        print(equipped.summary(), file=sys.stderr)
+    else:
+        print(f"{equipped.summary()}\nwritten to {out}")
 
 
 def layers() -> None:
@@ -38,7 +55,7 @@ def layers() -> None:
         print(f"{name:<20}{like.__name__:<16}{'.'.join(identity(cls))}")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"models": models, "layers": layers}
+COMMANDS: dict[str, Callable[..., None]] = {"models": models, "equip": equip, "layers": layers}
 
 
 def usage() -> str:
@@ -68,6 +85,9 @@ def run_command(argv: list[str]) -> None:
             hint = near_names(key, list(parameters))
             raise ConfigError(f"'yolo sgdm {name}' has no argument {argument!r}, its arguments are: {allowed}{hint}")
         given.update([cfg.parse_key_value_pair(argument)])
+    for key, parameter in parameters.items():
+        if parameter.default is parameter.empty and key not in given:
+            raise ConfigError(f"'yolo sgdm {name}' needs {key}=\n\n{usage()}")
     COMMANDS[name](**given)
 
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import difflib
 import re
 from pathlib import Path
+from typing import Any
 
 _PACKAGE = Path(__file__).resolve().parent
 CFG = next(d for d in (_PACKAGE / "cfg", _PACKAGE.parent / "cfg") if d.is_dir())  # in a wheel, in a checkout
@@ -51,6 +52,21 @@ def find_yaml(name: str | Path) -> Path | None:
         folders += [CFG / "models", CFG / "datasets"]
     candidates = (folder / stem for folder in folders for stem in (path.name, without_scale(path.name)))
     return next((c for c in candidates if c.is_file()), None)
+
+
+def equipped_from(name: str | Path) -> Path | None:
+    """Return the YAML that `<model>-sgdm.yaml` equips: `<model>.yaml`, unless a file of the name exists."""
+    path = Path(name)
+    if not path.stem.endswith("-sgdm") or find_yaml(path):
+        return None
+    return path.with_name(path.stem.removesuffix("-sgdm") + path.suffix)
+
+
+def layer_place(spec: dict[str, Any], i: int) -> str:
+    """Return where layer `i` of a model dictionary stands: file, section and row."""
+    section, row = ("backbone", i) if i < len(spec["backbone"]) else ("head", i - len(spec["backbone"]))
+    file = spec.get("yaml_file", "model YAML")
+    return f"{file}, {section} row {row + 1} (layer {i}), {spec[section][row]}"
 
 
 def near_names(name: str, known: list[str]) -> str:

@@ -7,6 +7,7 @@ change silently, the model parser, on a small model.
 from __future__ import annotations
 
 import ast
+import copy
 import functools
 import inspect
 from collections.abc import Callable
@@ -20,11 +21,24 @@ import ultralytics.engine.model
 import ultralytics.nn
 from torch import nn
 from ultralytics.nn import tasks
-from ultralytics.utils import ROOT, checks
+from ultralytics.utils import LOGGER, ROOT, checks
 from ultralytics.utils.callbacks import base as callbacks
+from ultralytics.utils.torch_utils import unwrap_model
 
-from .configs import ConfigError, ConfigNotFoundError, find_yaml, near_names, shipped, with_scale
+from .configs import (
+    ConfigError,
+    ConfigNotFoundError,
+    equipped_from,
+    find_yaml,
+    layer_place,
+    near_names,
+    shipped,
+    with_scale,
+)
+from .equipment import equip
 from .nn.registry import Registered, identity, register_layer, registered_layers
+from .skeleton import count
+from .transfer import added_modules, follow_rows, rename, report, row_names
 
 _PARSES_LIKE = "_sgdm_parses_like"  # the name under which parse_model finds `parses_like`
 
@@ -38,6 +52,8 @@ def install() -> None:
     install_parser()
     install_yaml_names()
     install_worker_setup()
+    install_transfer()
+    install_freezing()
 
 
 # Seam 1: nn.tasks.parse_model looks a layer up in its module's globals and then compares the class with the stock
@@ -111,7 +127,7 @@ def _with_row_errors(parser: Callable) -> Callable:
         rows = [*d["backbone"], *d["head"]]
         for i, (_, _, name, args) in enumerate(rows):
             if not name.startswith(("nn.", "torchvision.ops.")) and not hasattr(tasks, name):
-                raise ConfigError(f"{_place(d, i)}: unknown module {name!r}{near_names(name, _layer_names())}")
+                raise ConfigError(f"{layer_place(d, i)}: unknown module {name!r}{near_names(name, _layer_names())}")
             _keep_options(name, args)
         try:
             return parser(d, ch, verbose)
@@ -119,7 +135,7 @@ def _with_row_errors(parser: Callable) -> Callable:
             i = _row_being_built(e, parser)
             if i is None:
                 raise
-            raise ConfigError(f"{_place(d, i)}: {e}{_usage(rows[i][2])}") from e
+            raise ConfigError(f"{layer_place(d, i)}: {e}{_usage(rows[i][2])}") from e
 
     return parse_model
 
@@ -137,12 +153,6 @@ def _row_being_built(error: BaseException, parser: Callable) -> int | None:
             return trace.tb_frame.f_locals.get("i")
         trace = trace.tb_next
     return None
-
-
-def _place(d: dict, i: int) -> str:
-    section, row = ("backbone", i) if i < len(d["backbone"]) else ("head", i - len(d["backbone"]))
-    file = d.get("yaml_file", "model YAML")
-    return f"{file}, {section} row {row + 1} (layer {i}), {d[section][row]}"
 
 
 def _usage(name: str) -> str:
@@ -186,8 +196,9 @@ def _finding_yamls(check_file: Callable) -> Callable:
 def _naming_what_was_asked(yaml_model_load: Callable) -> Callable:
     @functools.wraps(yaml_model_load)
     def load(path: str | Path) -> dict:
+        stock = equipped_from(path)
         try:
-            return yaml_model_load(path)
+            return {**equip(stock).spec, "yaml_file": str(path)} if stock else yaml_model_load(path)
         except ConfigNotFoundError as e:  # of the name without its scale letter
             raise _not_found(str(path)) from e
 
@@ -196,6 +207,7 @@ def _naming_what_was_asked(yaml_model_load: Callable) -> Callable:
 
 def _not_found(name: str) -> ConfigNotFoundError:
     files = {f.name for f in (*shipped("models"), *shipped("datasets"), *(ROOT / "cfg").rglob("*.yaml"))}
+    files |= {f"{Path(f).stem}-sgdm.yaml" for f in files}
     names = sorted(files | {with_scale(f, s) for f in files for s in "nsmlx"})
     return ConfigNotFoundError(f"'{name}' does not exist{near_names(Path(name).name, names)}")
 
@@ -229,3 +241,75 @@ def _set_up_worker(entries: tuple[Registered, ...]) -> _WorkerSetup:
 def install_worker_setup() -> None:
     """Make the worker processes of multi-GPU training install this plugin and the user's layers."""
     callbacks.default_callbacks["on_pretrain_routine_start"].append(_worker_setup)
+
+
+# Seam 4: BaseModel.load matches tensors by name, `model.<row>.<name>`. Where rows were inserted, it is given the
+# weights under the names they have in this model; everything else it does stays its own.
+
+
+@functools.cache
+def install_transfer() -> None:
+    """Let weights follow the rows of a model with inserted ones, and say what moved, what did not and why."""
+    tasks.BaseModel.load = _following_rows(tasks.BaseModel.load)
+
+
+def _following_rows(load: Callable) -> Callable:
+    @functools.wraps(load)
+    def follow(self: tasks.BaseModel, weights: dict | nn.Module, verbose: bool = True) -> None:
+        if not any(added_modules(self)):
+            return load(self, weights, verbose)
+        source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
+        places = _places(source, self)
+        state = source.float().state_dict()
+        left = rename(state, places) if places else state
+        given = dict(left)
+        renamed = copy.copy(source)
+        renamed.float, renamed.state_dict = lambda: renamed, lambda: left
+        load(self, renamed, verbose)
+        if verbose:
+            LOGGER.info(f"ultralytics_sgdm: {report(given, left, self, places)}")
+
+    return follow
+
+
+def _places(source: nn.Module, model: tasks.BaseModel) -> dict[int, int] | None:
+    spec = getattr(source, "yaml", None)
+    if not isinstance(spec, dict):
+        return None
+    rows, target = row_names(spec), row_names(model.yaml)
+    return {i: i for i in range(len(rows))} if len(rows) == len(target) else follow_rows(rows, target)
+
+
+# Seam 5: a trainer takes any value for `freeze`, acts on integers and lists only, keeps the BatchNorm layers named in
+# freeze_layer_names in evaluation mode, and gives no optimizer step to a parameter without a gradient.
+
+
+def _check_freeze(trainer: Any) -> None:
+    freeze = trainer.args.freeze
+    if isinstance(freeze, str) and freeze != "stock":
+        raise ConfigError(f"freeze={freeze!r} must be 'stock', a number of layers, or a list of layers")
+
+
+def _freeze_stock(trainer: Any) -> None:
+    """Freeze all but the added modules, once the trainer has built everything."""
+    if trainer.args.freeze != "stock":
+        return
+    model = unwrap_model(trainer.model)
+    added = [module for _, module in added_modules(model)]
+    if not added:
+        raise ConfigError("freeze='stock' leaves nothing to train: the model has no SGDM nor other registered layer")
+    kept = {id(m) for module in added for m in (*module.modules(), *module.parameters())}
+    for p in model.parameters():
+        p.requires_grad_(p.requires_grad and id(p) in kept)
+    trainer.freeze_layer_names += [
+        name for name, m in model.named_modules() if isinstance(m, nn.BatchNorm2d) and id(m) not in kept
+    ]
+    trained = sum(p.numel() for p in model.parameters() if p.requires_grad)
+    LOGGER.info(f"freeze=stock: {len(added)} modules train, {trained:,} of {count(model):,} parameters")
+
+
+@functools.cache
+def install_freezing() -> None:
+    """Add the value `stock` to the argument `freeze` of training: only SGDM and other added modules learn."""
+    callbacks.default_callbacks["on_pretrain_routine_start"].append(_check_freeze)
+    callbacks.default_callbacks["on_pretrain_routine_end"].append(_freeze_stock)

@@ -13,7 +13,19 @@ from collections.abc import Mapping
 from typing import Any
 
 from torch import Tensor, nn
-from ultralytics.nn.modules import C3, C2f
+from ultralytics.nn.modules import (
+    C2,
+    C2PSA,
+    C3,
+    A2C2f,
+    C2f,
+    C2fCIB,
+    C3Ghost,
+    C3k2,
+    HGBlock,
+    RepC3,
+    RepNCSPELAN4,
+)
 
 from .registry import register_layer
 from .sgdm import SGDM
@@ -75,4 +87,14 @@ def with_sgdm(block: type[nn.Module]) -> type[nn.Module]:
 
 
 C2fSGDM = register_layer(with_sgdm(C2f), like=C2f)
+C2SGDM = register_layer(with_sgdm(C2), like=C2)
 C3SGDM = register_layer(with_sgdm(C3), like=C3)
+C3k2SGDM = register_layer(with_sgdm(C3k2), like=C3k2)
+C3GhostSGDM = register_layer(with_sgdm(C3Ghost), like=C3Ghost)
+C2fCIBSGDM = register_layer(with_sgdm(C2fCIB), like=C2fCIB)
+C2PSASGDM = register_layer(with_sgdm(C2PSA), like=C2PSA)
+A2C2fSGDM = register_layer(with_sgdm(A2C2f), like=A2C2f)
+RepC2SGDM = register_layer(with_sgdm(C2), like=C2)
+C3SGDM = register_layer(with_sgdm(RepC3), like=RepC3)
+RepNCSPELAN4SGDM = register_layer(with_sgdm(RepNCSPELAN4), like=RepNCSPELAN4)
+HGBlockSGDM = register_layer(with_sgdm(HGBlock), like=HGBlock)

@@ -1,0 +1,95 @@
+"""A model's skeleton: its layers on the meta device, to read channels, strides, parameters and GFLOPs at no cost.
+
+Nothing is allocated or computed, so the largest model takes a fraction of a second.
+"""
+
+from __future__ import annotations
+
+import math
+from copy import deepcopy
+from typing import Any, NamedTuple
+
+import torch
+from torch import Tensor
+from ultralytics.nn import tasks
+from ultralytics.nn.modules import C2fAttn, Detect, ImagePoolingAttn
+from ultralytics.utils.torch_utils import get_flops
+
+from .configs import ConfigError, layer_place
+
+IMAGE = 256  # pixels: every stage from P1/2 to P6/64 has a map of its own size
+
+
+class Feature(NamedTuple):
+    """What a layer gives: a map of so many channels at stage P<stage>, stride `2**stage` pixels."""
+
+    channels: int
+    stage: int
+
+    def __str__(self) -> str:
+        return f"P{self.stage}/{2**self.stage}"
+
+
+def skeleton(spec: dict[str, Any]) -> tasks.BaseModel:
+    """Return the model of a model dictionary on the meta device, in evaluation mode.
+
+    Args:
+        spec: What `yaml_model_load` returns; without a scale letter, the first of its scales counts.
+
+    Raises:
+        ConfigError: If a row cannot be built.
+    """
+    spec = deepcopy(spec)
+    if spec.get("scales"):
+        spec["scale"] = spec.get("scale") or next(iter(spec["scales"]))
+    model = tasks.BaseModel()
+    with torch.device("meta"):
+        model.model, model.save = tasks.parse_model(spec, ch=spec.get("channels", 3), verbose=False)
+    model.yaml = spec
+    return model.eval()
+
+
+def features(model: tasks.BaseModel) -> list[Feature | None]:
+    """Return what each layer of a skeleton but the last, the task's head, gives; None where it is no single map.
+
+    Raises:
+        ConfigError: If a layer cannot take what reaches it.
+    """
+    x: Any = torch.empty(1, model.yaml.get("channels", 3), IMAGE, IMAGE, device="meta")
+    text = torch.empty(1, model.yaml.get("nc", 1), 512, device="meta")  # what YOLO-World's neck reads besides
+    outputs: list[Any] = []
+    for layer in model.model[:-1]:
+        if layer.f != -1:
+            x = outputs[layer.f] if isinstance(layer.f, int) else [x if j == -1 else outputs[j] for j in layer.f]
+        try:
+            if isinstance(layer, ImagePoolingAttn):
+                text = layer(x, text)
+            else:
+                x = layer(x, text) if isinstance(layer, C2fAttn) else layer(x)
+        except (LookupError, RuntimeError, TypeError, ValueError) as e:
+            raise ConfigError(f"{layer_place(model.yaml, layer.i)}: {e}") from e
+        outputs.append(x)
+    return [_feature(y) for y in outputs]
+
+
+def _feature(y: Any) -> Feature | None:
+    if not isinstance(y, Tensor) or y.dim() != 4:
+        return None
+    return Feature(y.shape[1], round(math.log2(IMAGE / y.shape[2])))
+
+
+def count(model: torch.nn.Module) -> int:
+    """Return the number of parameters."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def gflops(model: tasks.BaseModel) -> float:
+    """Return the GFLOPs of a skeleton at 640 x 640 pixels, as Ultralytics counts them; its tensors become zeros."""
+    head = model.model[-1]
+    if isinstance(head, Detect):
+        rows = features(model)
+        head.stride = model.stride = torch.tensor([2.0 ** rows[j].stage for j in head.f])
+    model.model.to_empty(device="cpu")  # it counts on small images, which take less time than the meta device
+    for tensor in (*model.model.parameters(), *model.model.buffers()):
+        torch.nn.init.zeros_(tensor)
+    return get_flops(model)

@@ -1,0 +1,81 @@
+"""What of a model is stock and what was added to it, and how stock weights reach a model with inserted rows."""
+
+from __future__ import annotations
+
+import re
+from collections import Counter
+from collections.abc import Iterator, Mapping, Sequence
+from typing import Any
+
+from torch import Tensor, nn
+
+from .nn.registry import registered_layers
+
+
+def added_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
+    """Yield name and module of each registered layer in a model that is no stock block with something behind it."""
+    layers = {entry.cls: entry.like for _, entry in registered_layers()}
+    for name, module in model.named_modules():
+        like = layers.get(type(module))
+        if like and not isinstance(module, like):
+            yield name, module
+
+
+def row_names(spec: Mapping[str, Any]) -> list[str]:
+    """Return the layer of each row of a model dictionary, a composite block (`C2fSGDM`) as its stock block (`C2f`)."""
+    stock = {name: entry.like.__name__ for name, entry in registered_layers() if issubclass(entry.cls, entry.like)}
+    return [stock.get(row[2], row[2]) for row in (*spec["backbone"], *spec["head"])]
+
+
+def follow_rows(source: Sequence[str], target: Sequence[str]) -> dict[int, int] | None:
+    """Return where each row of `source` stands in `target`, or None unless `target` is `source` with rows inserted."""
+    places: dict[int, int] = {}
+    for j, name in enumerate(target):
+        if len(places) < len(source) and source[len(places)] == name:
+            places[len(places)] = j
+    return places if len(places) == len(source) else None
+
+
+def rename(state: Mapping[str, Tensor], places: Mapping[int, int]) -> dict[str, Tensor]:
+    """Return a state dictionary of `model.<row>.<name>` keys with each row moved to its place."""
+    return {re.sub(r"(?<=^model\.)\d+", lambda row: str(places[int(row[0])]), k): v for k, v in state.items()}
+
+
+def report(
+    given: Mapping[str, Tensor], left: Mapping[str, Tensor], model: nn.Module, places: Mapping[int, int] | None
+) -> str:
+    """Return one line on what moved into `model`, what did not and why.
+
+    Args:
+        given: Tensors of the weights, under the names they have in `model`.
+        left: Those of `given` that Ultralytics did not match by class name.
+        model: The model after loading.
+        places: Where each row of the weights stands in the model; None if the rows are others.
+    """
+    own = model.state_dict()
+    unknown = [k for k in left if k not in own]
+    unfit = [k for k in left if k in own and own[k].shape != left[k].shape]
+    text = f"{len(given) - len(unknown) - len(unfit)} of {len(given)} pretrained tensors moved"
+    if shifted := sum(i != j for i, j in (places or {}).items()):
+        text += f", {shifted} rows of them behind inserted rows"
+    if unfit:
+        text += f"; {len(unfit)} did not because the shape differs ({_some(unfit)})"
+    if unknown:
+        why = "the rows of the two models differ" if places is None else "the model has no such tensor"
+        text += f"; {len(unknown)} did not because {why} ({_some(unknown)})"
+    kinds = Counter(
+        type(module).__name__
+        for name, module in added_modules(model)
+        if not any(k.startswith(f"{name}.") for k in given)
+    )
+    if new := len(own.keys() - given.keys()):
+        text += f"; {new} tensors of the model are new{_of(kinds)}"
+    return text
+
+
+def _some(names: Sequence[str]) -> str:
+    return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
+
+
+def _of(kinds: Mapping[str, int]) -> str:
+    return f" ({', '.join(f'{n} {kind}' for kind, n in kinds.items())})" if kinds else ""
