@@ -97,12 +97,12 @@ class Equipped(NamedTuple):
             yield f"Options of SGDM, in {where}: ratio (larger = fewer parameters), kernels ([height, width] pairs)."
 
     def _rows(self) -> Iterator[str]:
-        before = len(self.spec["backbone"])
+        before, outline = len(self.spec["backbone"]), [*self.outline, None]
         for i, row in enumerate(_rows(self.spec)):
             if i in (0, before):
                 yield f"\n{'head' if i else 'backbone'}: # [from, repeats, module, args]"
-            feature = self.outline[i] if i < len(self.outline) else None
-            if i > before and (feature is None or feature.stage != self.outline[i - 1].stage):
+            feature = outline[i]
+            if i > before and (feature and feature.stage) != (outline[i - 1] and outline[i - 1].stage):
                 yield ""
             yield f"  - {_flow(row)} # {i}" + (f", {feature}" if feature else "")
 
@@ -152,7 +152,7 @@ def equip(
         raise _nothing_to_equip(spec, at, region)
     for i in named:
         if not (outline[i] and rows[i][3] and isinstance(rows[i][3][0], int)):
-            raise ConfigError(f"{layer_place(spec, i)}: {module} has no place behind {rows[i][2]}")
+            raise _no_place(spec, i, module)
     if budget is not None:
         ratio = _nearest_ratio(cls, [outline[i].channels for i in chosen], budget)
     elif ratio is None and module == "SGDM":
@@ -162,9 +162,7 @@ def equip(
     result = features(built) if len(_rows(new)) > len(rows) else outline
     for i, place in zip(chosen, places, strict=True):
         if result[place].channels != outline[i].channels:
-            raise ConfigError(
-                f"{layer_place(spec, i)}: {module} has no place behind {rows[i][2]}: its c2 comes not first"
-            )
+            raise _no_place(spec, i, module)
     equippable = {rows[i][2] for i in chosen}
     equipped = Equipped(
         spec=new,
@@ -239,8 +237,8 @@ def _select(at: str, spec: dict[str, Any]) -> tuple[set[int], Iterable[int], set
         elif part.isdecimal() and int(part) < last:
             named.add(int(part))
         else:
-            allowed = f"backbone, neck, stages such as P3, and layers from 0 to {last - 1}"
-            raise ConfigError(f"at={at}: {part!r} is not known; {allowed} are{near_names(part, list(sections))}")
+            allowed = f"backbone, neck, stages such as P3, layers from 0 to {last - 1}"
+            raise ConfigError(f"at={at}: {part!r} is none of {allowed}{near_names(part, list(sections))}")
     if stages and not region:
         region.update(range(last))
     return region, stages or range(FIRST_STAGE, 10), named
@@ -255,6 +253,10 @@ def _blocks(rows: list[list]) -> set[int]:
         for i, (_, n, name, _) in enumerate(rows[:-1])
         if f"{name}SGDM" in composites or (name in PLAIN and (n > 1 or i in read_by_head))
     }
+
+
+def _no_place(spec: dict[str, Any], i: int, module: str) -> ConfigError:
+    return ConfigError(f"{layer_place(spec, i)}: {module} has no place behind a row whose first argument is not its c2")
 
 
 def _nothing_to_equip(spec: dict[str, Any], at: str, region: set[int]) -> ConfigError:

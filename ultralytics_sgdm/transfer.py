@@ -63,19 +63,12 @@ def report(
     if unknown:
         why = "the rows of the two models differ" if places is None else "the model has no such tensor"
         text += f"; {len(unknown)} did not because {why} ({_some(unknown)})"
-    kinds = Counter(
-        type(module).__name__
-        for name, module in added_modules(model)
-        if not any(k.startswith(f"{name}.") for k in given)
-    )
-    if new := len(own.keys() - given.keys()):
-        text += f"; {new} tensors of the model are new{_of(kinds)}"
+    if new := own.keys() - given.keys():
+        added = (type(m).__name__ for name, m in added_modules(model) if any(k.startswith(f"{name}.") for k in new))
+        kinds = ", ".join(f"{n} {kind}" for kind, n in Counter(added).items())
+        text += f"; {len(new)} tensors of the model are new{f' ({kinds})' if kinds else ''}"
     return text
 
 
 def _some(names: Sequence[str]) -> str:
     return ", ".join(names[:3]) + (", ..." if len(names) > 3 else "")
-
-
-def _of(kinds: Mapping[str, int]) -> str:
-    return f" ({', '.join(f'{n} {kind}' for kind, n in kinds.items())})" if kinds else ""
