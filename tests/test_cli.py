@@ -2,8 +2,7 @@ import sys
 
 import pytest
 
-from ultralytics_sgdm import __version__, cli
-from ultralytics_sgdm.configs import shipped
+from ultralytics_sgdm import __version__, cli, zoo
 
 
 @pytest.fixture
@@ -23,18 +22,18 @@ def command(monkeypatch, capsys):
     return run
 
 
-def test_models_lists_every_yaml_beside_its_stock_counterpart(command):
+def test_models_is_a_table_of_each_family_beside_stock(command, monkeypatch):
+    some = {"yolov8-sgdm": ["yolov8n-sgdm.yaml", "yolov8s-sgdm.yaml"], "yolov5-rdconv": ["yolov5n-rdconv.yaml"]}
+    monkeypatch.setattr(zoo, "families", lambda: some)
     status, out = command("sgdm", "models")
     assert status == 0
-    lines = {line.split()[0]: line for line in out.splitlines()}
-    assert {f"{f.name[:6]}n{f.name[6:]}" for f in shipped("models")} <= lines.keys()
-    row = lines["yolov8n-sgdm.yaml"].split()
-    assert row[1:] == ["3,345,652", "9.19", "yolov8n.yaml", "3,157,200", "8.86", "+188,452", "+0.33"]
-
-
-def test_models_takes_scales(command):
-    _, out = command("sgdm", "models", "scale=ns")
-    assert "yolov5s-rdconv.yaml" in out and "yolov5n-rdconv.yaml" in out
+    rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
+    assert rows[0][:4] == ["family", "scale", "model", "stock parameters"]
+    expected = ["3,157,200", "3,345,652", "+188,452", "8.86", "9.19", "+0.33"]
+    assert rows[2] == ["yolov8", "n", "yolov8n-sgdm.yaml", *expected]
+    assert [row[2] for row in rows[2:]] == ["yolov8n-sgdm.yaml", "yolov5n-rdconv.yaml"]
+    _, out = command("sgdm", "models", "scale=s")
+    assert "yolov8s-sgdm.yaml" in out and "yolov8n-sgdm.yaml" not in out
 
 
 def test_layers_lists_what_each_parses_like(command):
@@ -56,9 +55,11 @@ def test_help_lists_the_commands(command, argv):
     [
         (("sgdm", "modls"), "unknown command 'yolo sgdm modls'; did you mean 'models'?"),
         (("sgdm", "models", "scal=n"), "has no argument 'scal=n', its arguments are: scale=; did you mean 'scale'?"),
+        (("sgdm", "equip", "ratio=3"), "'yolo sgdm equip' needs model="),
+        (("sgdm", "equip", "model=yolov8n.yaml", "at=head"), "at=head: 'head' is none of backbone, neck"),
         (("sgdm", "models", "scale"), "has no argument 'scale', its arguments are: scale="),
         (("sgdm", "layers", "x=1"), "has no argument 'x=1', its arguments are: none"),
-        (("sgdm", "models", "scale=z"), "scale='z' must be letters of 'nsmlx'"),
+        (("sgdm", "models", "scale=z"), "scale='z' must be letters of 'tnsmbclex'"),
         (("train", "model=yolov8n-sgmd.yaml"), "'yolov8n-sgmd.yaml' does not exist; did you mean 'yolov8n-sgdm.yaml'"),
         (
             ("val", "model=yolov8n-sgdm.yaml", "data=shaps.yaml", "device=cpu"),

@@ -2,12 +2,14 @@
 
 import pytest
 import torch
+from helpers import close
+from test_zoo import documented
 from ultralytics import RTDETR, YOLO
 from ultralytics.cfg import get_cfg
 
-from helpers import close
 from ultralytics_sgdm import SGDM, zoo
 from ultralytics_sgdm.configs import stock_name
+from ultralytics_sgdm.skeleton import count
 
 NAMES = [names[0] for family, names in zoo.families().items() if family.endswith("-sgdm")]
 
@@ -51,6 +53,7 @@ def test_starts_as_stock_takes_a_training_step_and_fuses(name):
     stock, ours = kind(stock_name(name)), kind(name)
     assert ours.task == stock.task
     task, stock, model = ours.task, stock.model, ours.model
+    assert documented(name) == [count(stock), count(model), count(model) - count(stock)]
     for m in stock.modules():
         if isinstance(m, torch.nn.BatchNorm2d):
             m.running_mean.normal_(std=0.1)

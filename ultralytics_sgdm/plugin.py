@@ -206,10 +206,14 @@ def _naming_what_was_asked(yaml_model_load: Callable) -> Callable:
 
 
 def _not_found(name: str) -> ConfigNotFoundError:
-    files = {f.name for f in (*shipped("models"), *shipped("datasets"), *(ROOT / "cfg").rglob("*.yaml"))}
-    files |= {f"{Path(f).stem}-sgdm.yaml" for f in files}
-    names = sorted(files | {with_scale(f, s) for f in files for s in "nsmlx"})
-    return ConfigNotFoundError(f"'{name}' does not exist{near_names(Path(name).name, names)}")
+    stock = [f.stem for f in (ROOT / "cfg/models").rglob("*.yaml")]
+    models = {
+        *(f"{stem}{suffix}.yaml" for stem in stock for suffix in ("", "-sgdm")),
+        *(f.name for f in shipped("models")),
+    }
+    names = {with_scale(model, s) for model in models for s in ("", *"nsmlx")}
+    names |= {f.name for f in (*shipped("datasets"), *(ROOT / "cfg").glob("*/*.yaml"))}
+    return ConfigNotFoundError(f"'{name}' does not exist{near_names(Path(name).name, sorted(names))}")
 
 
 # Seam 3: several GPUs mean worker processes that import nothing of ours: they load the trainer's pickled state and

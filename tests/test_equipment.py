@@ -1,0 +1,223 @@
+"""`equip`: where it puts modules, what it writes, what it refuses."""
+
+import re
+
+import pytest
+import torch
+import yaml
+from test_plugin import Shift  # a registered layer of a user  # noqa: F401
+from ultralytics import YOLO
+from ultralytics.nn import tasks
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import ROOT
+
+from ultralytics_sgdm import equip, zoo
+from ultralytics_sgdm.configs import CFG, ConfigError, shipped
+from ultralytics_sgdm.skeleton import count, features, gflops, skeleton
+
+STOCK = sorted(f.name for f in (ROOT / "cfg/models").rglob("*.yaml") if not re.search("resnet|seg|pose|obb", f.stem))
+
+
+def rows(spec):
+    return [*spec["backbone"], *spec["head"]]
+
+
+def layers(equipped):
+    return list(equipped.blocks)
+
+
+@pytest.mark.parametrize(
+    ("model", "added", "at"),
+    [
+        ("yolov8n.yaml", 188_452, [4, 6, 8, 12, 15, 18, 21]),
+        ("yolov5n.yaml", 327_964, [4, 6, 8, 13, 17, 20, 23]),
+    ],
+)
+def test_the_defaults_meet_the_budgets_of_the_paper(model, added, at):
+    equipped = equip(model)
+    assert (equipped.added, layers(equipped)) == (added, at)
+
+
+@pytest.mark.parametrize("file", [f for f in shipped("models") if f.stem.endswith("-sgdm")], ids=lambda f: f.name)
+def test_shipped_files_are_what_equip_gives(file):
+    assert file.read_text() == equip(file.name.replace("-sgdm", "")).text(file.name)
+
+
+@pytest.mark.parametrize("name", STOCK)  # the other tasks differ in the head alone
+def test_every_stock_yaml_keeps_its_rows_or_inserts(name):
+    stock, equipped = rows(tasks.yaml_model_load(name)), equip(name)
+    ours = rows(equipped.spec)
+    assert equipped.added > 0
+    assert min(equipped.outline[i].stage for i in equipped.blocks) >= 3
+    if equipped.inserted:
+        assert [r[2] for r in ours if r[2] != "SGDM"] == [r[2] for r in stock]
+    else:
+        assert all(i in equipped.blocks or row == stock[i] for i, row in enumerate(ours))
+        assert all(ours[i][2] == f"{stock[i][2]}SGDM" and ours[i][:2] == stock[i][:2] for i in equipped.blocks)
+
+
+def test_yolo11_equips_every_kind_of_block_and_names_the_rest():
+    equipped = equip("yolo11n-seg.yaml")
+    assert equipped.blocks == {**dict.fromkeys((4, 6, 8, 13, 16, 19, 22), "C3k2"), 10: "C2PSA"}
+    first, second = equipped.summary().splitlines()
+    assert "SGDM behind C3k2 in layers 4, 6, 8, 13, 16, 19, 22; behind C2PSA in layer 10, ratio 3: +265,728" in first
+    assert second == "not equipped, SGDM has no place behind them: Conv, SPPF, nn.Upsample, Concat"
+
+
+def test_inserted_rows_leave_what_every_layer_reads():
+    """In YOLOv6 and YOLOv3 each stock row still reads what it read, an SGDM behind it counting as the row itself."""
+    for name in ("yolov6n.yaml", "yolov3.yaml", "yolov3-tiny.yaml"):
+        stock, ours = rows(tasks.yaml_model_load(name)), rows(equip(name).spec)
+        origin, old = [], -1
+        for row in ours:
+            old += row[2] != "SGDM"
+            origin.append(old)
+        for j, (f, _, module, _) in enumerate(ours):
+            if module == "SGDM":
+                assert f == -1
+                continue
+            before = stock[origin[j]][0]
+            for new, was in zip(*([x] if isinstance(x, int) else x for x in (f, before)), strict=True):
+                read = new if new >= 0 else j + new
+                assert read == -1 or origin[read] == (was if was >= 0 else origin[j] + was)
+                assert read == -1 or read + 1 == len(ours) or ours[read + 1][2] != "SGDM", "reads past the module"
+
+
+@pytest.mark.parametrize(
+    ("at", "expected"),
+    [
+        ("backbone", [4, 6, 8]),
+        ("neck", [12, 15, 18, 21]),
+        ("P3", [4, 15]),
+        ("P2,P3", [2, 4, 15]),
+        ("backbone,P2,P5", [2, 8]),
+        ("backbone, neck", [4, 6, 8, 12, 15, 18, 21]),
+        ("P5,2", [2, 8, 21]),
+        (4, [4]),
+        ((4, 12), [4, 12]),
+        (["neck", "P4"], [12, 18]),
+    ],
+)
+def test_at_selects_by_section_stage_and_layer(at, expected):
+    assert layers(equip("yolov8n.yaml", at=at)) == expected
+
+
+def test_a_numbered_layer_without_a_composite_gets_a_row():
+    spec = equip("yolov8n.yaml", at=9).spec
+    assert rows(spec)[10] == [-1, 1, "SGDM", [1024, 3]]
+    assert rows(spec)[-1][0] == [16, 19, 22]
+
+
+def test_module_puts_another_registered_layer_into_rows():
+    equipped = equip("yolov8n.yaml", module="RDConv", at="P5", ratio=6)
+    assert [rows(equipped.spec)[i] for i in equipped.blocks] == [[-1, 1, "RDConv", [1024, 3, 1, 6]]] * 2
+    equipped = equip("yolov8n.yaml", module="Shift", at="P5")
+    assert [rows(equipped.spec)[i] for i in equipped.blocks] == [[-1, 1, "Shift", [1024]]] * 2
+    DetectionModel(equipped.spec, verbose=False)(torch.rand(1, 3, 64, 64))
+
+
+@pytest.mark.parametrize(("budget", "goal", "near"), [("0.19M", 190_000, 3), ("330k", 330_000, 2), (1, 1, 11)])
+def test_budget_picks_the_nearest_ratio(budget, goal, near):
+    equipped = equip("yolov8n.yaml", budget=budget)
+    assert equipped.ratio == near
+    assert equipped.added == equip("yolov8n.yaml", ratio=near).added
+    others = [equip("yolov8n.yaml", ratio=r).added for r in (near - 0.5, near + 0.5)]
+    assert all(abs(equipped.added - goal) <= abs(other - goal) for other in others)
+
+
+@pytest.mark.parametrize("name", ["yolov8s.yaml", "yolov6n.yaml", "yolov3-tiny.yaml", "yolo26m.yaml"])
+def test_the_file_says_what_the_dictionary_says_and_keeps_the_scale(name, tmp_path):
+    file = tmp_path / "my.yaml"
+    equipped = equip(name, out=file)
+    assert yaml.safe_load(file.read_text()) == {k: equipped.spec[k] for k in yaml.safe_load(file.read_text())}
+    again = tasks.yaml_model_load(file)
+    assert count(skeleton(again)) == equipped.parameters + equipped.added
+    comments = [line for line in file.read_text().splitlines() if line.startswith("#")]
+    assert any("yolo train model=my.yaml" in line for line in comments)
+    assert all(len(line) <= 120 for line in comments)
+
+
+def test_a_users_own_yaml_and_its_equipped_name(tmp_path):
+    source = tmp_path / "mine.yaml"
+    conv = [[-1, 1, "Conv", [16 * 2**i, 3, 2]] for i in range(3)]
+    head = [[[3], 1, "Detect", ["nc"]]]
+    source.write_text(yaml.safe_dump({"nc": 3, "backbone": [*conv, [-1, 2, "C2f", [64, True]]], "head": head}))
+    name = tmp_path / "mine-sgdm.yaml"
+    model = YOLO(name).model
+    assert type(model.model[3]).__name__ == "C2fSGDM"
+    equip(source, ratio=1, out=name)  # a file of that name is what counts
+    assert count(YOLO(name).model) > count(model)
+
+
+def test_names_of_stock_models_resolve_with_scale_and_task():
+    model = YOLO("yolo11s-seg-sgdm.yaml")
+    assert model.task == "segment"
+    assert model.model.yaml["yaml_file"] == "yolo11s-seg-sgdm.yaml" and model.model.yaml["scale"] == "s"
+    assert count(model.model) == count(skeleton(equip("yolo11s-seg.yaml").spec))
+
+
+def test_python_function_and_command_write_the_same(yolo, tmp_path):
+    out = yolo("sgdm", "equip", "model=yolo11n-seg.yaml", "ratio=3", "at=backbone,neck", "out=my.yaml", cwd=tmp_path)
+    equip("yolo11n-seg.yaml", ratio=3, at="backbone,neck", out=tmp_path / "other.yaml")
+    written = (tmp_path / "my.yaml").read_text()
+    assert written == (tmp_path / "other.yaml").read_text().replace("other.yaml", "my.yaml")
+    assert "+265,728 parameters" in out and "written to my.yaml" in out
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        ({"model": "yolov8n.pt"}, "model=yolov8n.pt is no YAML"),
+        ({"model": "coco8.yaml"}, "model=coco8.yaml is no model YAML: it lacks the lists 'backbone' and 'head'"),
+        (
+            {"model": "yolov8n-cls-resnet50.yaml"},
+            "nothing to equip at=backbone,neck, where the layers are: ResNetLayer",
+        ),
+        ({"model": "yolo11n-cls-resnet18.yaml"}, "where the layers are: TorchVision; blocks are A2C2f, "),
+        ({"at": "P6"}, "nothing to equip at=P6"),
+        (
+            {"at": "neckk"},
+            "'neckk' is none of backbone, neck, stages such as P3, layers from 0 to 21; did you mean 'neck'",
+        ),
+        ({"at": "22"}, "'22' is none of"),
+        ({"at": 11}, "head row 2 (layer 11), [[-1, 6], 1, 'Concat', [1]]: SGDM has no place behind a row"),
+        ({"at": 10}, "(layer 10), [-1, 1, 'nn.Upsample', ['None', 2, 'nearest']]: SGDM has no place"),
+        ({"ratio": 300}, "(layer 4), [-1, 6, 'C2fSGDM', [256, True, {'ratio': 300}]]: ratio must be a number from 1"),
+        ({"ratio": 3, "budget": "1M"}, "give ratio= or budget=, not both"),
+        ({"budget": "much"}, "budget=much must be a number of parameters, such as 190000, 190k or 0.19M"),
+        ({"budget": 0.19}, "budget=0.19 must be"),
+        ({"module": "RDConf"}, "module='RDConf' is no registered layer; did you mean 'RDConv'?"),
+        ({"module": "Shift", "ratio": 3}, "module=Shift has no argument ratio"),
+        ({"out": "my.txt"}, "out=my.txt must end in .yaml"),
+        ({"out": "nowhere/my.yaml"}, "there is no folder nowhere"),
+    ],
+)
+def test_mistakes_are_named(arguments, message, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(ConfigError) as error:
+        equip(**{"model": "yolov8n.yaml", **arguments})
+    assert message in str(error.value)
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_an_existing_file_stays(tmp_path):
+    (tmp_path / "my.yaml").write_text("mine")
+    with pytest.raises(ConfigError, match="exists and is left as it is; give another name, or remove it first"):
+        equip("yolov8n.yaml", out=tmp_path / "my.yaml")
+    assert (tmp_path / "my.yaml").read_text() == "mine"
+
+
+def test_the_skeleton_counts_and_measures_as_the_model_does():
+    from ultralytics.utils.torch_utils import get_flops
+
+    for name in ("yolov8n-p6-sgdm.yaml", "yolo26n-sgdm.yaml"):
+        model, outline = YOLO(name).model, skeleton(tasks.yaml_model_load(name))
+        read = [features(outline)[j].stage for j in outline.model[-1].f]
+        assert [2**stage for stage in read] == model.stride.tolist()
+        assert count(outline) == count(model)
+        assert gflops(outline) == pytest.approx(get_flops(model), rel=1e-6)
+
+
+def test_shipped_folder_holds_no_copy_of_what_names_resolve_to():
+    assert {f.name for f in (CFG / "models").glob("*-sgdm.yaml")} == {"yolov5-sgdm.yaml", "yolov8-sgdm.yaml"}
+    assert len(zoo.families()) > 30

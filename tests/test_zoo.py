@@ -1,0 +1,74 @@
+"""The table of models, and docs/models.md, which holds it."""
+
+import re
+from pathlib import Path
+
+import pytest
+from ultralytics.nn import tasks
+
+from ultralytics_sgdm import cli, zoo
+from ultralytics_sgdm.configs import ConfigError, stock_name
+from ultralytics_sgdm.nn.registry import registered_layers
+from ultralytics_sgdm.skeleton import count, skeleton
+
+DOCUMENT = (Path(__file__).parents[1] / "docs/models.md").read_text().splitlines()
+TABLE = [line for line in DOCUMENT if line.startswith("|")]
+CELLS = {line.split(" | ")[2]: line.split(" | ") for line in TABLE[2:]}
+FAMILIES = zoo.families()
+
+
+def documented(name):
+    """Parameters of the stock model, of the equipped one, and the difference."""
+    return [int(cell.replace(",", "")) for cell in CELLS[name][3:6]]
+
+
+def test_the_document_lists_every_family_task_and_scale():
+    assert list(CELLS) == [name for names in FAMILIES.values() for name in names]
+
+
+def test_the_document_says_what_the_command_prints(capsys, monkeypatch):
+    some = {k: v for k, v in FAMILIES.items() if k.startswith("yolo11-") or not re.search("seg|pose|obb|cls", k)}
+    monkeypatch.setattr(zoo, "families", lambda: some)  # parameters of the others: below and in test_families.py
+    cli.models()
+    printed = capsys.readouterr().out.splitlines()
+    assert printed[:2] == TABLE[:2]
+    smallest = {names[0] for names in some.values()}
+    assert printed[2:] == [line for line in TABLE[2:] if line.split(" | ")[2] in smallest]
+
+
+@pytest.mark.parametrize("name", [names[-1] for names in FAMILIES.values() if len(names) > 1])
+def test_the_largest_build_and_count(name):
+    stock, ours = (count(skeleton(tasks.yaml_model_load(n))) for n in (stock_name(name), name))
+    assert documented(name) == [stock, ours, ours - stock]
+
+
+@pytest.mark.parametrize("family", ["yolov3", "yolov5", "yolov5-p6", "yolov6", "yolov8", "yolov8-p2", "yolov8-p6"])
+def test_families_of_old(family):
+    assert f"{family}-sgdm" in FAMILIES
+
+
+@pytest.mark.parametrize("family", ["yolov8", "yolo11", "yolo12", "yolo26"])
+@pytest.mark.parametrize("task", ["", "-seg", "-pose", "-obb", "-cls"])
+def test_families_with_every_task(family, task):
+    assert FAMILIES[f"{family}{task}-sgdm"] == [f"{family}{scale}{task}-sgdm.yaml" for scale in "nsmlx"]
+
+
+def test_families_whose_files_have_a_scale_of_their_own():
+    assert {"yolov9t-sgdm.yaml", "yolov9s-sgdm.yaml", "yolov9c-sgdm.yaml"} <= set(FAMILIES["yolov9-sgdm"])
+    assert FAMILIES["yolov10-sgdm"] == [f"yolov10{scale}-sgdm.yaml" for scale in "nsmblx"]
+    assert FAMILIES["rtdetr-sgdm"] == ["rtdetr-l-sgdm.yaml", "rtdetr-x-sgdm.yaml"]
+    scales = {"yolov9t-seg-sgdm.yaml": "t", "rtdetr-x.yaml": "x", "yolov8-p2-sgdm.yaml": "", "yolov3-sgdm.yaml": ""}
+    assert {name: zoo.scale_of(name) for name in scales} == scales
+
+
+def test_scales_are_letters_or_all():
+    with pytest.raises(ConfigError, match="scale='nq' must be letters of 'tnsmbclex'"):
+        list(zoo.table("nq"))
+
+
+def test_every_composite_block_is_used():
+    blocks = {f"{like.__name__}SGDM" for name, (cls, like) in registered_layers() if cls.__module__.endswith("nn.csp")}
+    names = ("yolov5", "yolov8-p6", "yolov8-ghost", "yolov9t", "yolov10x", "yolo12", "yolo26", "rtdetr-l")
+    specs = [tasks.yaml_model_load(f"{name}-sgdm.yaml") for name in names]
+    assert len(blocks) == 11
+    assert blocks <= {row[2] for spec in specs for row in (*spec["backbone"], *spec["head"])}
