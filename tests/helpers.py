@@ -7,6 +7,7 @@ import torch.distributed
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from ultralytics import YOLO
+
 from ultralytics_sgdm import SGDM
 
 
