@@ -30,7 +30,7 @@ def read_boxes(labels: Path) -> dict[str, np.ndarray]:
 
 
 def count_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], tolerance: float = 2e-3) -> int:
-    """Return the number of boxes, after making sure that both hold the same, relative to the image, within `tolerance`."""
+    """Return the number of boxes if both hold the same, relative to the image, within `tolerance`; else stop."""
     same = ours.keys() == theirs.keys() and all(
         ours[k].shape == theirs[k].shape and np.allclose(ours[k], theirs[k], atol=tolerance) for k in ours
     )
