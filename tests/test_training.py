@@ -10,12 +10,12 @@ import sys
 import numpy as np
 import pytest
 import torch
-import torch.distributed
 import torch.multiprocessing
 import yaml
-from torch.nn.parallel import DistributedDataParallel
+from helpers import Backbone, gradients, gradients_of_half
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.dist import find_free_network_port
 
 from ultralytics_sgdm.data import make_shapes
 
@@ -130,42 +130,10 @@ def test_every_stock_tensor_moves_with_pretrained(yolo, folder):
     assert moved < of
 
 
-def _gradients(model, x):
-    model(x).square().mean().backward()
-    return {name.removeprefix("module."): p.grad for name, p in model.named_parameters()}
-
-
-class _Backbone(torch.nn.Module):
-    """The rows of a detector up to P5, which need no loss, with frozen batch statistics."""
-
-    def __init__(self):
-        super().__init__()
-        torch.manual_seed(0)
-        self.layers = YOLO("yolov8n-sgdm.yaml").model.model[:9].eval().double()
-        for m in self.layers.modules():
-            if type(m).__name__ == "SGDM":
-                torch.nn.init.normal_(m.expand.bn.weight)
-
-    def forward(self, x):
-        return self.layers(x)
-
-
-def _worker(rank, port, batch, file):
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    model = DistributedDataParallel(_Backbone(), find_unused_parameters=False)
-    gradients = _gradients(model, batch.chunk(2)[rank])
-    if rank == 0:
-        torch.save(gradients, file)
-    torch.distributed.destroy_process_group()
-
-
 def test_two_processes_give_the_gradients_of_one(tmp_path):
-    from ultralytics.utils.dist import find_free_network_port
-
     batch, file = torch.rand(4, 3, 64, 64, dtype=torch.double), tmp_path / "gradients.pt"
-    torch.multiprocessing.spawn(_worker, (find_free_network_port(), batch, file), nprocs=2)
-    two, one = torch.load(file), _gradients(_Backbone(), batch)
+    torch.multiprocessing.spawn(gradients_of_half, (find_free_network_port(), batch, file), nprocs=2)
+    two, one = torch.load(file), gradients(Backbone(), batch)
     assert all(g is not None for g in one.values())
     assert two.keys() == one.keys()
     for name in one:

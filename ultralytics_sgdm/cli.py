@@ -23,9 +23,10 @@ from .nn.registry import identity, registered_layers
 
 def models(scale: str = "") -> None:
     """Print a Markdown table of models beside stock: the smallest of each family, or scale=nsmlx, or scale=all."""
+    rows = zoo.table(str(scale))
     print("| family | scale | model | stock parameters | parameters | added | stock GFLOPs | GFLOPs | added |")
     print("|---|---|---|---:|---:|---:|---:|---:|---:|")
-    for r in zoo.table(str(scale)):
+    for r in rows:
         names = f"| {zoo.family_of(r.stock)} | {zoo.scale_of(r.stock)} | {r.name} "
         parameters = f"| {r.stock_parameters:,} | {r.parameters:,} | {r.parameters - r.stock_parameters:+,} "
         print(f"{names}{parameters}| {r.stock_gflops:.2f} | {r.gflops:.2f} | {r.gflops - r.stock_gflops:+.2f} |")

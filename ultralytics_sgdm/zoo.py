@@ -57,17 +57,20 @@ def _by_number(stem: str) -> tuple[int, str]:
 
 
 def table(scales: str = "") -> Iterator[Row]:
-    """Yield the row of the smallest model of each family, or of each at one of `scales`, or with "all" of every model.
+    """Return the row of the smallest model of each family, or of each at one of `scales`, or with "all" of every model.
 
     Raises:
         ConfigError: If a scale is unknown.
     """
     if scales != "all" and not set(scales) <= set(SCALES):
         raise ConfigError(f"scale={scales!r} must be letters of {SCALES!r}, such as scale=n or scale=nsm, or all")
-    for names in families().values():
-        chosen = [n for n in names if scales == "all" or (scale_of(n) and scale_of(n) in scales)]
-        for name in chosen if scales else names[:1]:
-            yield Row(name, *_measure(name), stock_name(name), *_measure(stock_name(name)))
+    names = (
+        name
+        for family in families().values()
+        for name in (family if scales else family[:1])
+        if scales in ("", "all") or scale_of(name) in tuple(scales)
+    )
+    return (Row(name, *_measure(name), stock_name(name), *_measure(stock_name(name))) for name in names)
 
 
 @functools.cache

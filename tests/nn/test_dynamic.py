@@ -33,7 +33,8 @@ def test_mix_is_the_sum_of_the_equation():
     b, m, c, h, w = 2, 3, 5, 4, 6
     responses, alpha, gamma = torch.randn(m, b, c, h, w), torch.randn(b, m, c), torch.randn(b, m, h, w)
     expected = torch.einsum("bmc,bmhw,mbchw->bchw", alpha, gamma, responses)
-    torch.testing.assert_close(mix(list(responses), alpha.reshape(b, m * c, 1, 1), gamma), expected)
+    mixed = mix(list(responses), alpha.reshape(b, m * c, 1, 1).split(c, 1), gamma.split(1, 1))
+    torch.testing.assert_close(mixed, expected)
 
 
 @pytest.mark.parametrize(("branch", "shape"), [(ChannelBranch, (96, 1, 1)), (SpatialBranch, (4, 5, 7))])
