@@ -70,7 +70,12 @@ def table(scales: str = "") -> Iterator[Row]:
         for name in (family if scales else family[:1])
         if scales in ("", "all") or scale_of(name) in tuple(scales)
     )
-    return (Row(name, *_measure(name), stock_name(name), *_measure(stock_name(name))) for name in names)
+    return map(row, names)
+
+
+def row(name: str) -> Row:
+    """Return the row of one model by its name, such as `yolo11n-seg-sgdm.yaml`."""
+    return Row(name, *_measure(name), stock_name(name), *_measure(stock_name(name)))
 
 
 @functools.cache

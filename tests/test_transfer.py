@@ -1,0 +1,177 @@
+"""Stock weights in equipped models, with and without inserted rows, and training that moves the added parts alone."""
+
+import re
+from types import SimpleNamespace
+
+import pytest
+import torch
+import yaml
+from torch import nn
+from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import LOGGER
+
+from ultralytics_sgdm import SGDM, plugin
+from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.data import make_shapes
+from ultralytics_sgdm.nn.csp import A2C2fSGDM
+from ultralytics_sgdm.transfer import added_modules, follow_rows
+
+
+@pytest.fixture
+def said(monkeypatch):
+    """What Ultralytics' logger was given."""
+    lines = []
+    monkeypatch.setattr(LOGGER, "info", lambda line, *_: lines.append(line))
+    return lines
+
+
+@pytest.fixture(scope="module")
+def checkpoint(tmp_path_factory):
+    """Save a stock model with random weights and statistics as Ultralytics does; return file and module."""
+    folder = tmp_path_factory.mktemp("stock")
+
+    def save(name, nc=80):
+        file = folder / f"{name}-{nc}.pt"
+        if not file.exists():
+            stock = YOLO(f"{name}.yaml")
+            stock.model = DetectionModel(f"{name}.yaml", nc=nc, verbose=False)
+            for m in stock.model.modules():
+                if isinstance(m, nn.BatchNorm2d):
+                    m.running_mean.normal_(std=0.1)
+                    m.running_var.uniform_(0.8, 1.2)
+            stock.save(file)
+        return file, YOLO(file).model.float()
+
+    return save
+
+
+@pytest.mark.parametrize(
+    ("name", "line"),
+    [
+        ("yolo11n", "499 of 499 pretrained tensors moved; 336 tensors of the model are new (8 SGDM)"),
+        ("yolov6n", "335 of 335 pretrained tensors moved, 24 rows of them behind inserted rows; 294 .* new (7 SGDM)"),
+        ("yolov3-tiny", "123 of 123 pretrained tensors moved, 5 rows of them behind inserted rows; 84 .* new (2 SGDM)"),
+    ],
+)
+def test_every_stock_tensor_moves(checkpoint, said, name, line):
+    file, stock = checkpoint(name)
+    model = YOLO(f"{name}-sgdm.yaml").load(file).model
+    assert re.fullmatch(re.escape(f"ultralytics_sgdm: {line}").replace(re.escape(".*"), ".*"), said[-1])
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(x)[0], stock.eval()(x)[0])
+
+
+def test_an_equipped_checkpoint_moves_into_its_own_yaml(tmp_path, said):
+    model = YOLO("yolov6n-sgdm.yaml")
+    model.save(tmp_path / "ours.pt")
+    YOLO("yolov6n-sgdm.yaml").load(tmp_path / "ours.pt")
+    assert said[-1] == "ultralytics_sgdm: 629 of 629 pretrained tensors moved"
+
+
+def test_another_number_of_classes_is_named(checkpoint, said):
+    _, stock = checkpoint("yolov6n")
+    model = DetectionModel("yolov6n-sgdm.yaml", nc=3, verbose=False)
+    model.load(stock)
+    names = "model.35.cv3.0.2.weight, model.35.cv3.0.2.bias, model.35.cv3.1.2.weight, ..."
+    assert (
+        f"329 of 335 pretrained tensors moved, 24 rows of them behind inserted rows; 6 did not because the shape "
+        f"differs ({names});" in said[-1]
+    )
+
+
+def test_class_rows_are_matched_by_name_behind_inserted_rows(checkpoint):
+    _, stock = checkpoint("yolov6n")
+    stock.names = {i: f"kind {i}" for i in range(80)}
+    model = DetectionModel("yolov6n-sgdm.yaml", nc=2, verbose=False)
+    model.names = {0: "Kind 7", 1: "kind 3"}
+    model.load(stock)
+    ours, theirs = (m.model[-1].cv3[0][-1].weight for m in (model, stock))
+    assert torch.equal(ours, theirs[[7, 3]])
+    assert torch.equal(model.model[-1].cv3[0][-1].bias, stock.model[-1].cv3[0][-1].bias[[7, 3]])
+
+
+def test_other_rows_than_those_of_the_model_move_by_name(checkpoint, said):
+    _, stock = checkpoint("yolov6n")
+    DetectionModel("yolov8n-sgdm.yaml", verbose=False).load(stock)
+    assert re.search(r"; \d+ did not because the rows of the two models differ \(model\.2\.0", said[-1])
+
+
+def test_stock_models_load_as_ever(checkpoint, said):
+    file, _ = checkpoint("yolov6n")
+    YOLO("yolov6n.yaml").load(file)
+    assert said[-1] == "Transferred 335/335 items from pretrained weights"
+
+
+@pytest.mark.parametrize(
+    ("source", "target", "places"),
+    [
+        ("ABC", "ABC", {0: 0, 1: 1, 2: 2}),
+        ("ABC", "ASBCS", {0: 0, 1: 2, 2: 3}),
+        ("AAB", "ASASB", {0: 0, 1: 2, 2: 4}),
+        ("ABC", "ACB", None),
+        ("ABC", "AB", None),
+    ],
+)
+def test_rows_are_followed_past_inserted_ones(source, target, places):
+    assert follow_rows(source, target) == places
+
+
+def test_freezing_stock_trains_the_added_parts_alone(yolo, checkpoint, tmp_path):
+    make_shapes(tmp_path / "shapes", train=8, val=2, size=64)
+    spec = {"path": str(tmp_path / "shapes"), "train": "images/train", "val": "images/val", "names": list("abcdef")}
+    (tmp_path / "small.yaml").write_text(yaml.safe_dump(spec))
+    file, stock = checkpoint("yolo11n", nc=6)
+    run = (
+        "epochs=2",
+        "imgsz=64",
+        "batch=4",
+        "workers=0",
+        "device=cpu",
+        "plots=False",
+        f"project={tmp_path}",
+        "name=run",
+    )
+    data = ("data=small.yaml", "warmup_epochs=0", "lr0=0.1", "optimizer=AdamW", "weight_decay=0.1")
+    arguments = ("model=yolo11n-sgdm.yaml", f"pretrained={file}", "freeze=stock", *data, *run, "name=run")
+    out = yolo("train", *arguments, cwd=tmp_path)
+    assert "499 of 499 pretrained tensors moved" in out
+    trained = sum(
+        p.numel() for m in YOLO("yolo11n-sgdm.yaml").model.modules() if type(m) is SGDM for p in m.parameters()
+    )
+    assert f"freeze=stock: 8 modules train, {trained:,} of " in out
+
+    saved = torch.load(tmp_path / "run/weights/last.pt", weights_only=False)
+    assert saved["train_args"]["freeze"] == "stock"
+    ours, theirs = saved["model"].float().state_dict(), stock.state_dict()
+    assert [k for k in theirs if not torch.equal(ours[k], theirs[k])] == []  # weights, BatchNorm statistics, counters
+    added = [name for name, _ in added_modules(saved["model"])]
+    assert all(ours[f"{name}.expand.bn.weight"].abs().max() > 0 for name in added)
+    assert all((ours[f"{name}.razor.bn.running_mean"] != 0).any() for name in added)
+
+
+def trainer_of(model, freeze="stock"):
+    return SimpleNamespace(args=SimpleNamespace(freeze=freeze), model=model, freeze_layer_names=[".dfl"])
+
+
+def test_freezing_reaches_parameters_of_a_block_itself():
+    block = A2C2fSGDM(64, 64, 1, True, 1, True)  # its gamma belongs to no layer inside it
+    trainer = trainer_of(nn.Sequential(block))
+    plugin._freeze_stock(trainer)
+    assert not block.gamma.requires_grad
+    assert {name for name, p in block.named_parameters() if p.requires_grad} == {
+        f"sgdm.{name}" for name, _ in block.sgdm.named_parameters()
+    }
+    assert set(trainer.freeze_layer_names) == {".dfl"} | {
+        f"0.{name}" for name, m in block.named_modules() if isinstance(m, nn.BatchNorm2d) and "sgdm" not in name
+    }
+
+
+def test_freezing_needs_something_to_train_and_a_known_value():
+    with pytest.raises(ConfigError, match="freeze='stock' leaves nothing to train"):
+        plugin._freeze_stock(trainer_of(nn.Sequential(nn.Conv2d(3, 3, 1))))
+    with pytest.raises(ConfigError, match="freeze='stok' must be 'stock', a number of layers, or a list"):
+        plugin._check_freeze(trainer_of(None, "stok"))
+    for known in (None, 3, [1, 2], "stock"):
+        plugin._check_freeze(trainer_of(None, known))
