@@ -8,6 +8,7 @@ from ultralytics.nn import tasks
 
 from ultralytics_sgdm import cli, zoo
 from ultralytics_sgdm.configs import ConfigError, stock_name
+from ultralytics_sgdm.nn import csp
 from ultralytics_sgdm.nn.registry import registered_layers
 from ultralytics_sgdm.skeleton import count, skeleton
 
@@ -66,8 +67,10 @@ def test_scales_are_letters_or_all():
         list(zoo.table("nq"))
 
 
-def test_every_composite_block_is_used():
-    blocks = {f"{like.__name__}SGDM" for name, (cls, like) in registered_layers() if cls.__module__.endswith("nn.csp")}
+def test_every_composite_block_is_used_and_found_by_its_name():
+    composites = {cls for _, (cls, _) in registered_layers() if cls.__module__ == csp.__name__}
+    assert all(getattr(csp, cls.__name__) is cls for cls in composites)  # as checkpoints look it up
+    blocks = {cls.__name__ for cls in composites}
     names = ("yolov5", "yolov8-p6", "yolov8-ghost", "yolov9t", "yolov10x", "yolo12", "yolo26", "rtdetr-l")
     specs = [tasks.yaml_model_load(f"{name}-sgdm.yaml") for name in names]
     assert len(blocks) == 11
