@@ -71,7 +71,7 @@ def test_an_equipped_checkpoint_moves_into_its_own_yaml(tmp_path, said):
 
 
 def test_another_number_of_classes_is_named(checkpoint, said):
-    _, stock = checkpoint("yolov6n")
+    _, stock = checkpoint("yolov6n", nc=20)
     model = DetectionModel("yolov6n-sgdm.yaml", nc=3, verbose=False)
     model.load(stock)
     names = "model.35.cv3.0.2.weight, model.35.cv3.0.2.bias, model.35.cv3.1.2.weight, ..."
@@ -82,8 +82,8 @@ def test_another_number_of_classes_is_named(checkpoint, said):
 
 
 def test_class_rows_are_matched_by_name_behind_inserted_rows(checkpoint):
-    _, stock = checkpoint("yolov6n")
-    stock.names = {i: f"kind {i}" for i in range(80)}
+    _, stock = checkpoint("yolov6n", nc=20)
+    stock.names = {i: f"kind {i}" for i in range(20)}
     model = DetectionModel("yolov6n-sgdm.yaml", nc=2, verbose=False)
     model.names = {0: "Kind 7", 1: "kind 3"}
     model.load(stock)
@@ -123,17 +123,8 @@ def test_freezing_stock_trains_the_added_parts_alone(yolo, checkpoint, tmp_path)
     spec = {"path": str(tmp_path / "shapes"), "train": "images/train", "val": "images/val", "names": list("abcdef")}
     (tmp_path / "small.yaml").write_text(yaml.safe_dump(spec))
     file, stock = checkpoint("yolo11n", nc=6)
-    run = (
-        "epochs=2",
-        "imgsz=64",
-        "batch=4",
-        "workers=0",
-        "device=cpu",
-        "plots=False",
-        f"project={tmp_path}",
-        "name=run",
-    )
-    data = ("data=small.yaml", "warmup_epochs=0", "lr0=0.1", "optimizer=AdamW", "weight_decay=0.1")
+    run = ("epochs=2", "imgsz=64", "batch=4", "workers=0", "device=cpu", "plots=False", f"project={tmp_path}")
+    data = ("data=small.yaml", "warmup_epochs=0", "nbs=4", "lr0=0.01", "optimizer=AdamW", "weight_decay=0.1")
     arguments = ("model=yolo11n-sgdm.yaml", f"pretrained={file}", "freeze=stock", *data, *run, "name=run")
     out = yolo("train", *arguments, cwd=tmp_path)
     assert "499 of 499 pretrained tensors moved" in out
