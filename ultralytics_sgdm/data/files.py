@@ -59,7 +59,7 @@ def _is_placed(source: Path, target: Path, how: str) -> bool:
     except FileNotFoundError:
         return False
     if how == "symlink" and target.is_symlink():
-        return Path(os.readlink(target)) == source.absolute()
+        return target.readlink() == source.absolute()
     here = source.stat()
     if os.path.samestat(here, there):
         return True

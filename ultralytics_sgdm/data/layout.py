@@ -120,10 +120,10 @@ def check_id(name: str) -> str:
     return str(path)
 
 
-def check_choice(name: str, value: str, allowed: Sequence[str]) -> None:
+def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
     """Raise ConfigError unless the value of the option `name` is one of `allowed`."""
     if value not in allowed:
-        raise ConfigError(f"{name}={value} must be one of {', '.join(allowed)}")
+        raise ConfigError(f"{name}={value} must be one of {', '.join(map(str, allowed))}")
 
 
 @contextlib.contextmanager
@@ -154,7 +154,6 @@ def _check_record(dest: Path, options: dict[str, Any]) -> None:
     record = dest / RECORD
     check_unclaimed(dest)
     if not record.is_file():
-        write_file(record, _json({"options": options}))
         return
     try:
         made_with = json.loads(record.read_text(encoding="utf-8"))["options"]
@@ -206,6 +205,8 @@ def write_set(
     _check(dest, splits, report, strict, expected or {})
     if options["images"] == "copy":
         _require_space_for_copies(dest, splits)
+    if not (dest / RECORD).is_file():
+        write_file(dest / RECORD, _json({"options": options}))
 
     for name, split in splits.items():
         for folder in {(dest / kind / name / s.id).parent for s in split.samples for kind in ("images", "labels")}:

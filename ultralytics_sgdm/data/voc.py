@@ -229,6 +229,7 @@ def convert_image_sets(
     check_choice("boxes", boxes, BOXES)
     check_choice("difficult", difficult, DIFFICULT)
     check_choice("val_difficult", val_difficult, DIFFICULT)
+    check_choice("strict", strict, (True, False))
     names = _class_names(classes)
     options = {
         "source": {split: [str(file) for file in files] for split, files in image_sets.items()},
