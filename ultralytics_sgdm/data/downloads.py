@@ -26,7 +26,7 @@ from ultralytics.utils import LOGGER, TQDM
 from ..configs import ConfigError
 from .files import naming_disk_errors, require_space
 
-CHUNK = 1 << 20  # bytes
+CHUNK = 1 << 16  # bytes; a connection that breaks loses at most as much
 TIMEOUT = (15, 60)  # seconds to connect, seconds without a byte
 ATTEMPTS = 5  # in a row that brought nothing
 PAUSE = 1.0  # seconds before the second attempt, doubled before each further one
@@ -249,7 +249,9 @@ def unpack(archive: Path, folder: Path, wanted: str) -> Path:
                 for member in TQDM(todo, desc=f"Unpacking {archive.name}"):
                     _write_member(partial / member.name, member)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as e:
-            raise ConfigError(f"{archive} is unreadable ({e}); remove it and run this again") from e
+            raise ConfigError(
+                f"{archive} is unreadable ({str(e).partition(':')[0]}); remove it and run this again"
+            ) from e
         partial.rename(folder)
     return folder
 

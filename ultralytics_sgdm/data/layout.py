@@ -99,7 +99,8 @@ def inspect_image(path: Path, annotated: tuple[int, int] | None = None) -> tuple
             intact = image.format != "JPEG" or (file.seek(-2, 2) and file.read() == b"\xff\xd9")
     except FileNotFoundError:
         raise BadImageError("no such image") from None
-    except (OSError, SyntaxError, ValueError, Image.DecompressionBombError) as e:
+    except (OSError, SyntaxError, ValueError, ImportError, Image.DecompressionBombError) as e:
+        # ImportError: Ultralytics makes Image.open ask for a HEIF reader when it does not know a file
         raise BadImageError(f"unreadable image ({e})") from e
     if min(width, height) < SMALLEST:
         raise BadImageError(f"{width}x{height} pixels, a side below the {SMALLEST} that Ultralytics takes")
@@ -320,8 +321,9 @@ def _require_space_for_copies(dest: Path, splits: Mapping[str, Split]) -> None:
 def _print(
     dest: Path, report: Mapping[str, dict[str, Any]], splits: Mapping[str, Split], classes: Sequence[str]
 ) -> None:
-    width = max(map(len, (*classes, "background")))
-    lines = [f"{'images / objects':<{width}}" + "".join(f"{name:>18}" for name in report)]
+    head = "images / objects"
+    width = max(map(len, (*classes, head)))
+    lines = [f"{head:<{width}}" + "".join(f"{name:>18}" for name in report)]
     for c in classes:
         cells = (f"{r['images_per_class'][c]:,} / {r['objects_per_class'][c]:,}" for r in report.values())
         lines.append(f"{c:<{width}}" + "".join(f"{cell:>18}" for cell in cells))

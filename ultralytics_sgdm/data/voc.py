@@ -190,9 +190,9 @@ def convert_voc(
         ConfigError: If an argument or the folder is not usable; the message names the fix.
     """
     src, dest = Path(src).resolve(), Path(dest).resolve()
+    splits = _choose_lists(src, {"train": train, "val": val, "test": test})
     if dest.is_relative_to(src):
         raise ConfigError(f"{dest} lies in the source {src}, which is only read; choose another folder")
-    splits = _choose_lists(src, {"train": train, "val": val, "test": test})
     return convert_image_sets(splits, dest, classes, boxes, difficult, val_difficult, images, strict)
 
 
