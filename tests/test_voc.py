@@ -10,6 +10,7 @@ from small_sets import an_object, an_xml, make_voc, tree, write_image
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 
+from ultralytics_sgdm import cli
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import convert_voc
 from ultralytics_sgdm.data.voc import BadXMLError, read_xml
@@ -281,6 +282,27 @@ def test_lists_of_images_are_chosen(src, tmp_path):
     (src / "ImageSets/Main/train.txt").unlink()
     convert_voc(src, tmp_path / "b")
     assert {k: v["images"] for k, v in record(tmp_path / "b")["splits"].items()} == {"train": 2, "val": 1}
+
+
+def test_images_in_several_splits_are_told(src, tmp_path, caplog):
+    convert_voc(src, tmp_path / "dest", train="train,val", val="val")
+    assert record(tmp_path / "dest")["in_several_splits"] == 2
+    assert "WARNING: 2 images are in several splits" in caplog.messages[-1]
+
+
+def test_the_command_takes_its_folders_by_position_or_by_name(src, tmp_path, caplog):
+    for n, arguments in enumerate(([str(src), "{}"], [f"src={src}", "dest={}"], ["boxes=voc", str(src), "{}"])):
+        cli.run_command(["voc", *(a.format(tmp_path / str(n)) for a in arguments)])
+        assert caplog.messages[-1].endswith(f"data={tmp_path}/{n}/data.yaml")
+    for arguments, message in (
+        ([], r"SRC and DEST missing; usage: yolo sgdm voc SRC DEST \[train=\] \[val=\]"),
+        ([str(src)], "^DEST missing"),
+        ([str(src), "a", "b"], "no argument 'b'"),
+        ([str(src), "a", "tain=b"], "no argument 'tain=b'.*did you mean 'train'"),
+        ([str(src), "a", "train="], "no argument 'train='"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            cli.run_command(["voc", *arguments])
 
 
 def test_strict_stops_before_anything_is_written(src, tmp_path):

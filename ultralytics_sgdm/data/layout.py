@@ -28,7 +28,7 @@ from .files import PLACING, naming_disk_errors, place_file, require_space, write
 RECORD = "conversion.json"
 DATASET_YAML = "data.yaml"
 DIFFICULT = ("drop", "keep")
-SHOWN = 20  # lines of what was skipped that the report prints; the record has them all
+SHOWN = 20  # lines of what was skipped that are printed
 SMALLEST = 10  # pixels; Ultralytics refuses images with a shorter side
 
 
@@ -75,6 +75,10 @@ class Expected(NamedTuple):
 
 class BadImageError(ValueError):
     """An image cannot be used; the message says why."""
+
+
+class BadBoxError(ValueError):
+    """A box cannot be used; the message says why."""
 
 
 def inspect_image(path: Path, annotated: tuple[int, int] | None = None) -> tuple[int, int, bool]:
@@ -220,48 +224,47 @@ def write_set(
             place_file(sample.image, image, options["images"] if sample.intact else "copy")
     data = {role: f"{name}.txt" for role, name in roles.items()} | {"names": dict(enumerate(classes))}
     write_file(dest / DATASET_YAML, yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode())
-    record = {"options": options, **notes, "splits": report, "skipped": {n: s.skipped for n, s in splits.items()}}
+    record = {
+        "options": options,
+        **notes,
+        "splits": report,
+        "in_several_splits": _count_shared(splits),
+        "skipped": {name: split.skipped for name, split in splits.items()},
+    }
     write_file(dest / RECORD, _json(record))
     for name in sorted(splits, key=lambda name: name == roles["val"]):
         lines = (f"./images/{name}/{s.id}{s.image.suffix}\n" for s in splits[name].samples)
         write_file(dest / f"{name}.txt", "".join(lines).encode())
-    _print(dest, report, splits, classes)
+    _print(dest, record, classes, notes)
     return dest / DATASET_YAML
 
 
 def _label(split: Split, classes: Sequence[str], keep_difficult: bool) -> tuple[list[str], dict[str, Any]]:
     """Return the label file of each sample and the split's entry in the record; tells the split what is skipped."""
     numbers = {name: i for i, name in enumerate(classes)}
-    images, objects, left_out = Counter(), Counter(), Counter()
-    annotated = difficult = clipped = backgrounds = 0
+    images, objects, other = Counter(), Counter(), Counter()
+    difficult = clipped = backgrounds = 0
     files = []
     for s in split.samples:
-        rows: dict[str, str] = {}  # as a set that keeps its order
+        rows: dict[str, str] = {}  # the class of each row
         for o in s.objects:
-            annotated += 1
             difficult += o.difficult
             if o.difficult and not keep_difficult:
                 continue
             if o.name not in numbers:
-                left_out[o.name] += 1
+                other[o.name] += 1
                 continue
-            left, right = max(o.left, 0), min(o.right, s.width)
-            top, bottom = max(o.top, 0), min(o.bottom, s.height)
-            box = f"({o.left:g}, {o.top:g})-({o.right:g}, {o.bottom:g}) of {o.name}"
-            if o.left >= o.right or o.top >= o.bottom:
-                split.skipped.append(f"{s.place}{o.where}: box without area {box}")
-                continue
-            if left >= right or top >= bottom:
-                split.skipped.append(f"{s.place}{o.where}: box outside the image {box}")
-                continue
-            x, y = (left + right) / 2 / s.width, (top + bottom) / 2 / s.height
-            w, h = (right - left) / s.width, (bottom - top) / s.height
-            row = f"{numbers[o.name]} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n"
-            if row in rows:
-                split.skipped.append(f"{s.place}{o.where}: the same object again {box}")
-                continue
-            clipped += (left, top, right, bottom) != o[1:5]
-            rows[row] = o.name
+            try:
+                box = _clip(o, s)
+                row = _row(numbers[o.name], box, s)
+                if row in rows:
+                    raise BadBoxError("the same object again")
+            except BadBoxError as e:
+                written = f"({o.left:g}, {o.top:g})-({o.right:g}, {o.bottom:g}) of {o.name}"
+                split.skipped.append(f"{s.place}{o.where}: {e} {written}")
+            else:
+                clipped += box != o[1:5]
+                rows[row] = o.name
         files.append("".join(rows))
         backgrounds += not rows
         objects.update(rows.values())
@@ -270,14 +273,30 @@ def _label(split: Split, classes: Sequence[str], keep_difficult: bool) -> tuple[
         "images": len(split.samples),
         "backgrounds": backgrounds,
         "objects": objects.total(),
-        "annotated": annotated,
+        "annotated": sum(len(s.objects) for s in split.samples),
         "difficult": difficult,
         "difficult_policy": "keep" if keep_difficult else "drop",
         "clipped": clipped,
-        "other_classes": dict(left_out),
+        "other_classes": dict(other),
         "images_per_class": {c: images[c] for c in classes},
         "objects_per_class": {c: objects[c] for c in classes},
     }
+
+
+def _clip(o: Object, s: Sample) -> tuple[float, float, float, float]:
+    if o.left >= o.right or o.top >= o.bottom:
+        raise BadBoxError("box without area")
+    left, top, right, bottom = max(o.left, 0), max(o.top, 0), min(o.right, s.width), min(o.bottom, s.height)
+    if left >= right or top >= bottom:
+        raise BadBoxError("box outside the image")
+    return left, top, right, bottom
+
+
+def _row(number: int, box: tuple[float, float, float, float], s: Sample) -> str:
+    left, top, right, bottom = box
+    x, y = (left + right) / 2 / s.width, (top + bottom) / 2 / s.height
+    w, h = (right - left) / s.width, (bottom - top) / s.height
+    return f"{number} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n"
 
 
 def _check(
@@ -289,9 +308,7 @@ def _check(
 ) -> None:
     def reasons(*names: str) -> str:
         lines = [line for name in names for line in splits[name].skipped]
-        return "".join(f"\n  {line}" for line in lines[:SHOWN]) + (
-            f"\n  and {len(lines) - SHOWN} more" * (len(lines) > SHOWN)
-        )
+        return "".join(f"\n  {line}" for line in _shorten(lines))
 
     if strict and any(s.skipped for s in splits.values()):
         raise ConfigError(f"strict=True, and these would be skipped:{reasons(*splits)}")
@@ -309,6 +326,17 @@ def _check(
                 )
 
 
+def _count_shared(splits: Mapping[str, Split]) -> int:
+    """Return how many images are in more than one split: a model is validated on what it was trained on."""
+    counts = Counter(s.image for split in splits.values() for s in split.samples)
+    return sum(number > 1 for number in counts.values())
+
+
+def _shorten(lines: Sequence[str]) -> list[str]:
+    rest = len(lines) - SHOWN
+    return [*lines[:SHOWN], *([f"and {rest} more"] if rest > 0 else [])]
+
+
 def _require_space_for_copies(dest: Path, splits: Mapping[str, Split]) -> None:
     needed = 0
     for name, split in splits.items():
@@ -318,31 +346,29 @@ def _require_space_for_copies(dest: Path, splits: Mapping[str, Split]) -> None:
     require_space(dest, needed)
 
 
-def _print(
-    dest: Path, report: Mapping[str, dict[str, Any]], splits: Mapping[str, Split], classes: Sequence[str]
-) -> None:
-    head = "images / objects"
+def _print(dest: Path, record: Mapping[str, Any], classes: Sequence[str], notes: Mapping[str, Any]) -> None:
+    head, splits = "images / objects", record["splits"]
     width = max(map(len, (*classes, head)))
-    lines = [f"{head:<{width}}" + "".join(f"{name:>18}" for name in report)]
+    lines = [f"{head:<{width}}" + "".join(f"{name:>18}" for name in splits)]
     for c in classes:
-        cells = (f"{r['images_per_class'][c]:,} / {r['objects_per_class'][c]:,}" for r in report.values())
+        cells = (f"{s['images_per_class'][c]:,} / {s['objects_per_class'][c]:,}" for s in splits.values())
         lines.append(f"{c:<{width}}" + "".join(f"{cell:>18}" for cell in cells))
-    totals = (f"{r['images']:,} / {r['objects']:,}" for r in report.values())
+    totals = (f"{s['images']:,} / {s['objects']:,}" for s in splits.values())
     lines.append(f"{'all':<{width}}" + "".join(f"{cell:>18}" for cell in totals))
-    lines.append(f"{'background':<{width}}" + "".join(f"{r['backgrounds']:>18,}" for r in report.values()))
-    for name, r in report.items():
-        if r["difficult"]:
-            done = "kept" if r["difficult_policy"] == "keep" else "dropped"
-            lines.append(f"{name}: {r['difficult']:,} difficult (COCO: crowd) objects {done}")
-        if r["clipped"]:
-            lines.append(f"{name}: {r['clipped']:,} boxes clipped to their image")
-        lines += [
-            f"{name}: {n:,} objects of {c!r} left out, which is not in classes" for c, n in r["other_classes"].items()
-        ]
-    skipped = [f"{name}: {line}" for name, split in splits.items() for line in split.skipped]
-    lines += [f"skipped: {len(skipped)}", *(f"  {line}" for line in skipped[:SHOWN])]
-    if len(skipped) > SHOWN:
-        lines.append(f"  and {len(skipped) - SHOWN} more, see {dest / RECORD}")
+    lines.append(f"{'background':<{width}}" + "".join(f"{s['backgrounds']:>18,}" for s in splits.values()))
+    lines += [f"{key}={value}" for key, value in notes.items()]
+    for name, s in splits.items():
+        if s["difficult"]:
+            done = "kept" if s["difficult_policy"] == "keep" else "dropped"
+            lines.append(f"{name}: {s['difficult']:,} difficult (COCO: crowd) objects {done}")
+        if s["clipped"]:
+            lines.append(f"{name}: {s['clipped']:,} boxes clipped to their image")
+        for c, number in s["other_classes"].items():
+            lines.append(f"{name}: {number:,} objects of {c!r} left out, which is not in classes")
+    if record["in_several_splits"]:
+        lines.append(f"WARNING: {record['in_several_splits']:,} images are in several splits")
+    skipped = [f"{name}: {line}" for name, them in record["skipped"].items() for line in them]
+    lines += [f"skipped: {len(skipped)}", *(f"  {line}" for line in _shorten(skipped))]
     LOGGER.info("\n".join([*lines, f"data={dest / DATASET_YAML}"]))
 
 

@@ -83,7 +83,7 @@ class _Handler(ContentHandler):
     def startElement(self, name, attrs) -> None:  # noqa: N802
         self.path.append(name)
         self.text = []
-        if self.path[1:] == ["object"]:
+        if len(self.path) == 2 and name == "object":
             self.values, self.line = {}, self.locator.getLineNumber()
 
     def characters(self, content) -> None:
