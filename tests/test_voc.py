@@ -121,6 +121,18 @@ def test_a_killed_conversion_is_completed(src, tmp_path):
     assert not list(dest.rglob("*.part"))
 
 
+def test_two_processes_may_convert_at_once(src, tmp_path):
+    convert_voc(src, tmp_path / "alone")
+    fork = multiprocessing.get_context("fork").Process
+    processes = [fork(target=convert_voc, args=(src, tmp_path / "dest")) for _ in range(3)]
+    for process in processes:
+        process.start()
+    for process in processes:
+        process.join()
+        assert process.exitcode == 0
+    assert tree(tmp_path / "dest", times=False) == tree(tmp_path / "alone", times=False)
+
+
 @pytest.mark.parametrize(
     ("box", "convention", "expected"),
     [

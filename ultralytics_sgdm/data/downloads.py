@@ -24,7 +24,7 @@ from filelock import FileLock
 from ultralytics.utils import LOGGER, TQDM
 
 from ..configs import ConfigError
-from .files import naming_disk_errors, require_space
+from .files import naming_disk_errors, require_space, write_file
 
 CHUNK = 1 << 16  # bytes; a connection that breaks loses at most as much
 TIMEOUT = (15, 60)  # seconds to connect, seconds without a byte
@@ -117,7 +117,7 @@ def download(archive: Archive, folder: Path) -> Path:
                     f"{archive.url}: what came is not the file: {e}; it is removed, run this again"
                 ) from e
             part.replace(file)
-            _state(part).unlink()
+            _state(part).unlink(missing_ok=True)
         return file
 
 
@@ -141,7 +141,7 @@ def check(archive: Archive, file: Path, folder: Path) -> None:
     actual = _sha256(file)
     if wanted is None:
         folder.mkdir(parents=True, exist_ok=True)
-        record.write_text(f"{actual}  {archive.name}\n")
+        write_file(record, f"{actual}  {archive.name}\n".encode())
     elif actual != wanted:
         raise ConfigError(f"{file} has the SHA-256 {actual}, {source} is {wanted}")
 
@@ -208,7 +208,7 @@ def _request(archive: Archive, part: Path) -> bool:
             version = tag if tag and not tag.startswith("W/") else response.headers.get("Last-Modified")
             state = {"version": version, "size": int(response.headers.get("Content-Length", 0)) or archive.size}
             part.unlink(missing_ok=True)
-            _state(part).write_text(json.dumps(state))
+            write_file(_state(part), json.dumps(state).encode())
             require_space(part.parent, state["size"] or 0)
         with (
             part.open("ab") as f,
