@@ -20,7 +20,7 @@ setup(
     package_dir={"ultralytics_sgdm.cfg": "cfg"},
     package_data={"ultralytics_sgdm": ["py.typed"], "ultralytics_sgdm.cfg": ["models/*.yaml", "datasets/*.yaml"]},
     install_requires=[
-        "ultralytics>=8.4.0,<8.5",
+        "ultralytics>=8.4.140,<8.5",
         "torch>=2.4",
         "torchvision>=0.19",
         "opencv-python>=4.7",

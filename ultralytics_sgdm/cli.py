@@ -24,9 +24,10 @@ from .nn.registry import identity, registered_layers
 
 def models(scale: str = "n") -> None:
     """List the shipped models beside their stock counterparts: parameters, GFLOPs and the difference; scale=nsmlx."""
+    rows = zoo.table(str(scale))
     figures = f"{'parameters':>12}{'GFLOPs':>8}"
     print(f"{'model':<24}{figures}  {'stock':<16}{figures}{'+parameters':>13}{'+GFLOPs':>9}")
-    for r in zoo.table(str(scale)):
+    for r in rows:
         ours, stock = f"{r.parameters:>12,}{r.gflops:>8.2f}", f"{r.stock_parameters:>12,}{r.stock_gflops:>8.2f}"
         difference = f"{r.parameters - r.stock_parameters:>+13,}{r.gflops - r.stock_gflops:>+9.2f}"
         print(f"{r.name:<24}{ours}  {r.stock:<16}{stock}{difference}")
@@ -118,6 +119,7 @@ def checks() -> None:
 def main() -> None:
     """Run the command line in sys.argv; what the user must mend is one line on standard error and exit status 2."""
     argv = sys.argv[1:]
+    sys.argv[0] = "yolo"  # Ultralytics writes predictions to disk only for a command of this name
     try:
         if argv[:1] == ["sgdm"]:
             run_command(argv[1:])

@@ -26,17 +26,15 @@ class Row(NamedTuple):
 
 
 def table(scales: str = SCALES) -> Iterator[Row]:
-    """Yield the row of each shipped model at each of `scales`.
+    """Return the row of each shipped model at each of `scales`, measured as they are asked for.
 
     Raises:
         ConfigError: If a scale is not one of n, s, m, l, x.
     """
     if not scales or not set(scales) <= set(SCALES):
         raise ConfigError(f"scale={scales!r} must be letters of {SCALES!r}, such as scale=n or scale=nsm")
-    for file in shipped("models"):
-        for scale in scales:
-            name = with_scale(file.name, scale)
-            yield Row(name, *_measure(name), stock_name(name), *_measure(stock_name(name)))
+    names = (with_scale(file.name, scale) for file in shipped("models") for scale in scales)
+    return (Row(name, *_measure(name), stock_name(name), *_measure(stock_name(name))) for name in names)
 
 
 @functools.cache

@@ -14,6 +14,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Real
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
@@ -47,20 +48,22 @@ def check_kernel(k: int, name: str = "k") -> int:
     return k
 
 
-def mix(responses: Sequence[Tensor], alpha: Tensor, gamma: Tensor) -> Tensor:
-    """Return `sum_m alpha[:, m] * gamma[:, m] * responses[m]`, the equation above.
+def mix(responses: Sequence[Tensor], alpha: Sequence[Tensor], gamma: Sequence[Tensor]) -> Tensor:
+    """Return `sum_m alpha[m] * gamma[m] * responses[m]`, the equation above.
 
     Args:
         responses: M tensors of shape (B, C, H, W).
-        alpha: Channel weights of shape (B, M * C, 1, 1), the C weights of the first response first.
-        gamma: Spatial weights of shape (B, M, H, W).
+        alpha: M channel weights of shape (B, C, 1, 1).
+        gamma: M spatial weights of shape (B, 1, H, W).
 
     Returns:
         Tensor of shape (B, C, H, W).
     """
-    m = len(responses)
-    terms = (r * a * g for r, a, g in zip(responses, alpha.chunk(m, 1), gamma.chunk(m, 1), strict=True))
-    return sum(terms, start=next(terms))
+    weights = [a * g for a, g in zip(alpha, gamma, strict=True)]
+    y = responses[0] * weights[0]
+    for response, weight in zip(responses[1:], weights[1:], strict=True):
+        y = torch.addcmul(y, response, weight)
+    return y
 
 
 class ChannelBranch(nn.Module):
@@ -79,7 +82,7 @@ class ChannelBranch(nn.Module):
         self.generate = zero_init(nn.Conv2d(hidden, bases * channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
-        """Map (B, C, H, W) to alpha of shape (B, M * C, 1, 1), values in (0, 2)."""
+        """Map (B, C, H, W) to alpha of shape (B, M * C, 1, 1), the C of the first basis first, values in (0, 2)."""
         return 2 * self.generate(self.act(self.reduce(F.adaptive_avg_pool2d(x, 1)))).sigmoid()
 
 

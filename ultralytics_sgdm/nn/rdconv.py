@@ -63,6 +63,8 @@ class RDConv(nn.Module):
         """Map (B, c1, H, W) to (B, c2, ceil(H / s), ceil(W / s))."""
         u = self.razor(x)
         static = self.base(u)
-        k, s = self.base.kernel_size[0], self.base.stride[0]
-        kernel = self.base.weight.flatten(1).T.reshape(1, -1, 1, 1)  # (1, M * C, 1, 1), in alpha's order
-        return self.expand(self.act(mix(taps(u, k, s), self.channel(static) * kernel, self.spatial(static))))
+        c, k, s = self.base.out_channels, self.base.kernel_size[0], self.base.stride[0]
+        kernel = self.base.weight.flatten(1).T.reshape(1, -1, 1, 1)  # in the order of alpha
+        alpha = (self.channel(static) * kernel).split(c, 1)
+        gamma = self.spatial(static).split(1, 1)
+        return self.expand(self.act(mix(taps(u, k, s), alpha, gamma)))

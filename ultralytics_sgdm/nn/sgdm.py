@@ -68,5 +68,6 @@ class SGDM(nn.Module):
         u = self.razor(x)
         responses = [conv(u) for conv in self.static]
         guide = sum(responses[1:], start=responses[0])
-        y = mix(responses, self.channel(guide), self.spatial(guide))
-        return self.shortcut(x) + self.expand(self.act(y))
+        alpha = self.channel(guide).split(self.razor.conv.out_channels, 1)
+        gamma = self.spatial(guide).split(1, 1)
+        return self.expand(self.act(mix(responses, alpha, gamma))).add_(self.shortcut(x))

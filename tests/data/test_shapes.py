@@ -1,0 +1,68 @@
+import hashlib
+
+import cv2
+import numpy as np
+import pytest
+
+from ultralytics_sgdm.data import make_shapes, shapes
+
+
+def digest(root):
+    files = sorted(f for f in root.rglob("*") if f.is_file() and f.name != ".lock")
+    return {str(f.relative_to(root)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
+
+
+@pytest.fixture
+def small(tmp_path):
+    return lambda name="set": make_shapes(tmp_path / name, train=6, val=4, size=96)
+
+
+def test_layout_and_boxes(small):
+    root = small()
+    assert len(list((root / "images/train").glob("*.jpg"))) == 6
+    assert len(list((root / "images/val").glob("*.jpg"))) == 4
+    assert {f.name for f in (root / "images").iterdir()} == {"train", "val"}
+    for label in root.glob("labels/*/*.txt"):
+        rows = np.loadtxt(label, ndmin=2)
+        assert rows.shape[0] and rows.shape[1] == 5
+        corners = np.concatenate([rows[:, 1:3] - rows[:, 3:] / 2, rows[:, 1:3] + rows[:, 3:] / 2])
+        assert corners.min() >= -1e-6 and corners.max() <= 1 + 1e-6
+        assert rows[:, 0].max() < len(shapes.CLASSES)
+        assert cv2.imread(str(label).replace("labels", "images").replace(".txt", ".jpg")).shape == (96, 96, 3)
+
+
+def test_deterministic_and_reused(small):
+    first = small("a")
+    assert digest(first) == digest(small("b"))
+    times = {f: f.stat().st_mtime_ns for f in first.rglob("*.jpg")}
+    small("a")
+    assert times == {f: f.stat().st_mtime_ns for f in first.rglob("*.jpg")}
+
+
+def test_the_classes_and_sizes_vary():
+    objects = [o for i in range(40) for o in shapes.draw(np.random.default_rng(i), 160)[1]]
+    assert {o[0] for o in objects} == set(range(len(shapes.CLASSES)))
+    sides = np.array([o[3] for o in objects])
+    assert sides.min() < 0.15 and sides.max() > 0.35
+
+
+@pytest.mark.parametrize("when", [1, 5, 13, 19])
+def test_an_interrupted_set_is_completed(small, monkeypatch, when):
+    whole = digest(small("whole"))
+    calls = []
+    write = shapes._write
+
+    def failing(path, content):
+        calls.append(path)
+        if len(calls) == when:
+            path.with_name(f"{path.name}.part").write_bytes(content[:10])
+            raise KeyboardInterrupt
+        write(path, content)
+
+    monkeypatch.setattr(shapes, "_write", failing)
+    with pytest.raises(KeyboardInterrupt):
+        small("broken")
+    monkeypatch.undo()
+    broken = small("broken")
+    assert not (broken.parent / "broken/images/val.partial").exists()
+    assert digest(broken) == whole

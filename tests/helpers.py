@@ -1,0 +1,60 @@
+"""What several test files need."""
+
+from pathlib import Path
+
+import torch
+import torch.distributed
+from torch import nn
+from torch.nn.parallel import DistributedDataParallel
+from ultralytics import YOLO
+
+from ultralytics_sgdm import SGDM
+
+
+def randomize(module: nn.Module) -> nn.Module:
+    """Give every weight, bias and running statistic a random value, so that no branch is idle; return `module`."""
+    for p in module.parameters():
+        nn.init.normal_(p, std=p[0].numel() ** -0.5 if p.dim() > 1 else 0.3)
+    for m in module.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            nn.init.uniform_(m.weight, 0.5, 1.5)
+            nn.init.normal_(m.running_mean, std=0.3)
+            nn.init.uniform_(m.running_var, 0.5, 1.5)
+    return module
+
+
+def close(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:
+    """Whether two tensors agree relative to the largest value."""
+    return bool((a - b).abs().max() <= tolerance * b.abs().max())
+
+
+def gradients(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
+    """Return the gradient of the mean square of the outputs for each parameter."""
+    model(x).square().mean().backward()
+    return {name.removeprefix("module."): p.grad for name, p in model.named_parameters()}
+
+
+class Backbone(nn.Module):
+    """The rows of a detector up to P5, which need no loss, with frozen batch statistics."""
+
+    def __init__(self):
+        super().__init__()
+        torch.manual_seed(0)
+        self.layers = YOLO("yolov8n-sgdm.yaml").model.model[:9].eval().double()
+        for m in self.layers.modules():
+            if isinstance(m, SGDM):
+                nn.init.normal_(m.expand.bn.weight)
+
+    def forward(self, x):
+        return self.layers(x)
+
+
+def gradients_of_half(rank: int, port: int, batch: torch.Tensor, file: Path) -> None:
+    """Be one of two processes: take half of the batch, and write the averaged gradients to `file`."""
+    torch.set_num_threads(1)
+    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
+    model = DistributedDataParallel(Backbone(), find_unused_parameters=False)
+    mine = gradients(model, batch.chunk(2)[rank])
+    if rank == 0:
+        torch.save(mine, file)
+    torch.distributed.destroy_process_group()

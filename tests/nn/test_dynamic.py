@@ -1,0 +1,42 @@
+import pytest
+import torch
+
+from ultralytics_sgdm.nn.dynamic import ChannelBranch, SpatialBranch, check_kernel, mix, razor_width
+
+
+@pytest.mark.parametrize(
+    ("channels", "ratio", "width"),
+    [(64, 3, 16), (128, 3, 48), (256, 3, 80), (256, 2, 128), (512, 4, 128), (32, 8, 16), (64, 64, 16), (64, 1, 64)],
+)
+def test_razor_width_is_the_nearest_multiple_of_16(channels, ratio, width):
+    assert razor_width(channels, ratio) == width
+
+
+@pytest.mark.parametrize("channels", [1, 3, 8, 15, 24, 40])
+def test_razor_never_widens(channels):
+    assert razor_width(channels, 1) <= channels
+
+
+@pytest.mark.parametrize("ratio", [0.5, 0, -1, 65, float("nan"), "3", None, True])
+def test_razor_refuses_what_leaves_nothing(ratio):
+    with pytest.raises(ValueError, match=r"ratio must be a number from 1 to 64 .*got"):
+        razor_width(64, ratio)
+
+
+@pytest.mark.parametrize("k", [0, 2, 4, -3, 3.0, "3", True])
+def test_kernels_are_odd(k):
+    with pytest.raises(ValueError, match="k must be an odd positive integer"):
+        check_kernel(k)
+
+
+def test_mix_is_the_sum_of_the_equation():
+    b, m, c, h, w = 2, 3, 5, 4, 6
+    responses, alpha, gamma = torch.randn(m, b, c, h, w), torch.randn(b, m, c), torch.randn(b, m, h, w)
+    expected = torch.einsum("bmc,bmhw,mbchw->bchw", alpha, gamma, responses)
+    mixed = mix(list(responses), alpha.reshape(b, m * c, 1, 1).split(c, 1), gamma.split(1, 1))
+    torch.testing.assert_close(mixed, expected)
+
+
+@pytest.mark.parametrize(("branch", "shape"), [(ChannelBranch, (96, 1, 1)), (SpatialBranch, (4, 5, 7))])
+def test_branches_start_at_exactly_one(branch, shape):
+    assert torch.equal(branch(24, 4)(torch.randn(2, 24, 5, 7)), torch.ones(2, *shape))

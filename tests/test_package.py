@@ -1,0 +1,83 @@
+"""The repository as a newcomer gets it: README, packaging, licence."""
+
+import re
+import subprocess
+import sys
+import zipfile
+from pathlib import Path
+
+import pytest
+import yaml
+from ultralytics.nn import tasks
+
+import ultralytics_sgdm
+from ultralytics_sgdm import zoo
+
+ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
+
+
+def test_the_table_of_models_is_what_the_models_are():
+    rows = re.findall(r"^\| \[(\S+\.yaml)\]\((\S+)\) \| (.+) \|$", README, re.M)
+    expected = {row.name: row for row in zoo.table("n")}
+    assert {name for name, *_ in rows} == expected.keys()
+    for name, link, cells in rows:
+        row = expected[name]
+        assert (ROOT / link).is_file()
+        assert cells.split(" | ") == [
+            f"{row.parameters:,}",
+            f"{row.gflops:.2f}",
+            row.stock,
+            f"{row.stock_parameters:,}",
+            f"{row.stock_gflops:.2f}",
+            f"{row.parameters - row.stock_parameters:+,}",
+        ]
+
+
+def test_the_rows_shown_for_editing_build():
+    rows = yaml.safe_load(re.search(r"```yaml\n(backbone:\n.+?)```", README, re.S).group(1))["backbone"]
+    assert len(rows) == 5
+    for row in rows:
+        layers, _ = tasks.parse_model({"nc": 1, "backbone": [row], "head": []}, ch=64, verbose=False)
+        assert type(layers[0]).__name__ == row[2]
+
+
+def test_every_link_leads_somewhere():
+    links = re.findall(r"\]\((?!https?:)([^)#]+)\)", README)
+    assert links
+    assert [link for link in links if not (ROOT / link).exists()] == []
+
+
+def test_the_supported_versions_are_those_of_setup():
+    setup = (ROOT / "setup.py").read_text()
+    low, high = re.search(r'"ultralytics>=([\d.]+),(<[\d.]+)"', setup).groups()
+    assert re.search(rf"\| ultralytics \| {low} to [\d.]+, `{high}` \|", README)
+    assert re.search(rf"\| torch \| {re.search(r'torch>=([0-9.]+)', setup).group(1)}\S* to", README)
+
+
+@pytest.fixture(scope="module")
+def wheel(tmp_path_factory):
+    pytest.importorskip("setuptools", "77")
+    folder = tmp_path_factory.mktemp("wheel")
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "--no-build-isolation", "-w", folder, ROOT]
+    subprocess.run(command, check=True, cwd=folder)
+    return next(folder.glob("*.whl"))
+
+
+def test_the_wheel_brings_the_yamls_and_the_commands(wheel, shell):
+    site = wheel.parent / "site"
+    with zipfile.ZipFile(wheel) as archive:
+        archive.extractall(site)
+        names = archive.namelist()
+    assert {f"ultralytics_sgdm/cfg/{f.relative_to(ROOT / 'cfg')}" for f in (ROOT / "cfg").rglob("*.yaml")} <= set(names)
+    assert "ultralytics_sgdm/py.typed" in names
+    metadata = next(site.glob("*.dist-info"))
+    assert f"\nVersion: {ultralytics_sgdm.__version__}\n" in (metadata / "METADATA").read_text()
+    scripts = (metadata / "entry_points.txt").read_text()
+    assert "yolo = ultralytics_sgdm.cli:main" in scripts and "yolo-sgdm = ultralytics_sgdm.cli:main" in scripts
+    script = (
+        "from ultralytics import YOLO; import ultralytics_sgdm as u; print(u.__file__, YOLO('yolov8n-sgdm.yaml').task)"
+    )
+    assert f"{site / 'ultralytics_sgdm/__init__.py'} detect" in shell(
+        sys.executable, "-c", script, PYTHONPATH=str(site)
+    )

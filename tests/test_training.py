@@ -1,0 +1,140 @@
+"""The main job from the shell: train, kill and resume, validate, predict, export; stock and many processes."""
+
+import csv
+import os
+import re
+import signal
+import subprocess
+import sys
+
+import numpy as np
+import pytest
+import torch
+import torch.multiprocessing
+import yaml
+from helpers import Backbone, gradients, gradients_of_half
+from ultralytics import YOLO
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils.dist import find_free_network_port
+
+from ultralytics_sgdm.data import make_shapes
+
+TINY = ("imgsz=64", "batch=4", "workers=0", "plots=False", "device=cpu")
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a small data set in it."""
+    folder = tmp_path_factory.mktemp("training")
+    make_shapes(folder / "shapes", train=16, val=4, size=96)
+    spec = {"path": str(folder / "shapes"), "train": "images/train", "val": "images/val"}
+    (folder / "small.yaml").write_text(yaml.safe_dump({**spec, "names": list("abcdef")}))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def best(yolo, folder):
+    """Train for two epochs; return best.pt."""
+    yolo(
+        "train",
+        "model=yolov8n-sgdm.yaml",
+        "data=small.yaml",
+        "epochs=2",
+        *TINY,
+        f"project={folder}",
+        "name=run",
+        cwd=folder,
+    )
+    return folder / "run/weights/best.pt"
+
+
+def epochs(folder):
+    with (folder / "results.csv").open() as f:
+        return [int(row["epoch"]) for row in csv.DictReader(f)]
+
+
+def test_train_leaves_a_checkpoint_of_our_layers(best):
+    model = YOLO(best).model
+    assert type(model.model[4]).__module__ == "ultralytics_sgdm.nn.csp"
+    assert epochs(best.parents[1]) == [1, 2]
+
+
+def test_val(yolo, folder, best):
+    out = yolo("val", f"model={best}", "data=small.yaml", *TINY, f"project={folder}", "name=val", cwd=folder)
+    assert re.search(r"all\s+4\s+\d+", out)
+
+
+def test_predict_under_safe_load_writes_the_picture(yolo, folder, best):
+    source = folder / "shapes/images/val/0000.jpg"
+    where = (f"source={source}", f"project={folder}", "name=predict", "imgsz=64")
+    yolo("predict", f"model={best}", *where, cwd=folder, ULTRALYTICS_SAFE_LOAD="1")
+    assert (folder / "predict/0000.jpg").stat().st_size > 0
+
+
+def test_a_process_that_never_imports_us_loads_the_checkpoint(shell, best):
+    script = f"from ultralytics import YOLO; print(type(YOLO({str(best)!r}).model.model[4]).__name__)"
+    assert "C2fSGDM" in shell(sys.executable, "-c", script)
+
+
+def test_export_to_onnx_gives_the_same_outputs_with_constant_weights(yolo, folder, best):
+    onnx = pytest.importorskip("onnx")
+    onnxruntime = pytest.importorskip("onnxruntime")
+    yolo("export", f"model={best}", "format=onnx", "dynamic=True", "imgsz=64", cwd=folder)
+    graph = onnx.load(best.with_suffix(".onnx")).graph
+    constants = {t.name for t in graph.initializer}
+    convolutions = [node for node in graph.node if node.op_type == "Conv"]
+    assert len(convolutions) > 100
+    assert all(node.input[1] in constants for node in convolutions)
+    session = onnxruntime.InferenceSession(best.with_suffix(".onnx"), providers=["CPUExecutionProvider"])
+    model = YOLO(best).model.eval()
+    for shape in ((1, 3, 64, 64), (3, 3, 96, 64)):
+        x = torch.rand(shape)
+        with torch.no_grad():
+            expected = model(x)[0].numpy()
+        got = session.run(None, {"images": x.numpy()})[0]
+        assert np.abs(got - expected).max() < 1e-4 * np.abs(expected).max()
+
+
+def test_training_goes_on_after_sigkill_in_the_middle_of_an_epoch(yolo, shell, folder):
+    run = folder / "killed"
+    command = [sys.executable, "-m", "ultralytics_sgdm", "train", "model=yolov8n-sgdm.yaml", "data=small.yaml", *TINY]
+    process = subprocess.Popen(
+        [*command, "epochs=3", f"project={folder}", "name=killed"],
+        cwd=folder,
+        env=shell.environment,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        start_new_session=True,
+    )
+    seen = b""
+    while not re.search(rb"\b2/3 .*\b[12]/4", seen):  # a batch of the second epoch is done
+        chunk = process.stdout.read1()
+        assert chunk, seen.decode()
+        seen += chunk
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+    process.stdout.close()
+    assert epochs(run) == [1]
+    yolo("train", "resume=True", f"model={run}/weights/last.pt", cwd=folder)
+    assert epochs(run) == [1, 2, 3]
+
+
+def test_every_stock_tensor_moves_with_pretrained(yolo, folder):
+    stock = YOLO("yolov8n.yaml")
+    stock.model = DetectionModel("yolov8n.yaml", nc=6, verbose=False)
+    stock.save(folder / "stock.pt")
+    where = (f"project={folder}", "name=tuned", "epochs=1", *TINY)
+    out = yolo("train", "model=yolov8n-sgdm.yaml", "pretrained=stock.pt", "data=small.yaml", *where, cwd=folder)
+    moved, of = map(int, re.search(r"Transferred (\d+)/(\d+) items", out).groups())
+    assert moved == len(stock.model.state_dict())
+    assert moved < of
+
+
+def test_two_processes_give_the_gradients_of_one(tmp_path):
+    batch, file = torch.rand(4, 3, 64, 64, dtype=torch.double), tmp_path / "gradients.pt"
+    torch.multiprocessing.spawn(gradients_of_half, (find_free_network_port(), batch, file), nprocs=2)
+    two, one = torch.load(file), gradients(Backbone(), batch)
+    assert all(g is not None for g in one.values())
+    assert two.keys() == one.keys()
+    for name in one:
+        torch.testing.assert_close(two[name], one[name])
