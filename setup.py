@@ -27,6 +27,9 @@ setup(
         "pyyaml>=6.0",
         "numpy>=1.23",
         "filelock>=3.12",
+        "defusedxml>=0.7",
+        "pillow>=9.4",
+        "requests>=2.28",
     ],
     extras_require={
         "export": ["onnx>=1.16", "onnxruntime>=1.20", "onnxslim>=0.1.82"],
