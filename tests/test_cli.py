@@ -55,7 +55,7 @@ def test_help_lists_the_commands(command, argv):
     [
         (("sgdm", "modls"), "unknown command 'yolo sgdm modls'; did you mean 'models'?"),
         (("sgdm", "models", "scal=n"), "has no argument 'scal=n', its arguments are: scale=; did you mean 'scale'?"),
-        (("sgdm", "equip", "ratio=3"), "'yolo sgdm equip' needs model="),
+        (("sgdm", "equip", "ratio=3"), "MODEL missing; usage: yolo sgdm equip MODEL [ratio=]"),
         (("sgdm", "equip", "model=yolov8n.yaml", "at=head"), "at=head: 'head' is none of backbone, neck"),
         (("sgdm", "models", "scale"), "has no argument 'scale', its arguments are: scale="),
         (("sgdm", "layers", "x=1"), "has no argument 'x=1', its arguments are: none"),

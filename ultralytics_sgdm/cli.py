@@ -18,6 +18,7 @@ from ultralytics import cfg
 
 from . import __version__, equipment, zoo
 from .configs import ConfigError, near_names
+from .data import benchmarks, convert_voc
 from .nn.registry import identity, registered_layers
 
 
@@ -56,17 +57,45 @@ def layers() -> None:
         print(f"{name:<20}{like.__name__:<16}{'.'.join(identity(cls))}")
 
 
-COMMANDS: dict[str, Callable[..., None]] = {"models": models, "equip": equip, "layers": layers}
+def voc(
+    src: str,
+    dest: str,
+    train: str | list[str] | None = None,
+    val: str | list[str] | None = None,
+    test: str | list[str] | None = None,
+    classes: str | list[str] | None = None,
+    boxes: str = "auto",
+    difficult: str = "drop",
+    val_difficult: str = "drop",
+    images: str = "hardlink",
+    strict: bool = False,
+) -> None:
+    """Convert a folder in Pascal-VOC layout and write the YAML that data= takes: yolo sgdm voc SRC DEST."""
+    convert_voc(src, dest, train, val, test, classes, boxes, difficult, val_difficult, images, strict)
+
+
+def prepare(data: str, dest: str | None = None, root: str | None = None, images: str = "hardlink") -> None:
+    """Prepare VOC-sgdm.yaml or coco-sgdm.yaml ahead of training, from files in root= or by downloading them."""
+    benchmarks.prepare(data, dest, root, images)
+
+
+COMMANDS: dict[str, Callable[..., None]] = {
+    "models": models,
+    "equip": equip,
+    "layers": layers,
+    "voc": voc,
+    "prepare": prepare,
+}
 
 
 def usage() -> str:
     """Return the help text of `yolo sgdm`."""
     lines = ["usage: yolo sgdm COMMAND [key=value ...]", ""]
-    return "\n".join(lines + [f"  {name:<8}{inspect.getdoc(f).splitlines()[0]}" for name, f in COMMANDS.items()])
+    return "\n".join(lines + [f"  {name:<9}{inspect.getdoc(f).splitlines()[0]}" for name, f in COMMANDS.items()])
 
 
 def run_command(argv: list[str]) -> None:
-    """Run `yolo sgdm` with the arguments after it.
+    """Run `yolo sgdm` with the arguments after it; those without default may be given by position.
 
     Raises:
         ConfigError: If the command or an argument is unknown, missing or not of the form key=value.
@@ -78,17 +107,23 @@ def run_command(argv: list[str]) -> None:
     if name not in COMMANDS:
         raise ConfigError(f"unknown command 'yolo sgdm {name}'{near_names(name, list(COMMANDS))}\n\n{usage()}")
     parameters = inspect.signature(COMMANDS[name]).parameters
+    required = [k for k, p in parameters.items() if p.default is p.empty]
     given: dict[str, Any] = {}
     for argument in cfg.merge_equals_args(rest):
-        key, equals, _ = argument.partition("=")
-        if not equals or key not in parameters:
+        key, equals, value = argument.partition("=")
+        free = next((k for k in required if k not in given), None)
+        if not equals and free:
+            given[free] = argument
+        elif equals and key in parameters and value:
+            given.update([(key, value) if key in required else cfg.parse_key_value_pair(argument)])
+        else:
             allowed = ", ".join(f"{k}=" for k in parameters) or "none"
             hint = near_names(key, list(parameters))
             raise ConfigError(f"'yolo sgdm {name}' has no argument {argument!r}, its arguments are: {allowed}{hint}")
-        given.update([cfg.parse_key_value_pair(argument)])
-    for key, parameter in parameters.items():
-        if parameter.default is parameter.empty and key not in given:
-            raise ConfigError(f"'yolo sgdm {name}' needs {key}=\n\n{usage()}")
+    missing = [k.upper() for k in required if k not in given]
+    if missing:
+        places = " ".join([*map(str.upper, required), *(f"[{k}=]" for k in parameters if k not in required)])
+        raise ConfigError(f"{' and '.join(missing)} missing; usage: yolo sgdm {name} {places}")
     COMMANDS[name](**given)
 
 

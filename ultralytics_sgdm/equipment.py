@@ -30,7 +30,21 @@ PLAIN = ("Conv", "Bottleneck")  # a block if repeated, or if the head reads it: 
 
 
 class Equipped(NamedTuple):
-    """A model dictionary with modules in it, and what was done to it."""
+    """A model dictionary with modules in it, and what was done to it.
+
+    Attributes:
+        spec: What `yaml_model_load` returns, equipped.
+        source: File name of the YAML that was equipped.
+        module: Layer that was put in.
+        at: Selection that was asked for.
+        ratio: Razor ratio of the modules, or None if they have none or keep their default.
+        blocks: Layer numbers where the modules are, each with the block it stands behind.
+        inserted: Number of rows that were inserted.
+        untouched: Layers of the selection that cannot be equipped.
+        parameters: Parameters of the model before, at the scale asked for.
+        added: Parameters that the modules add.
+        outline: What each layer gives.
+    """
 
     spec: dict[str, Any]
     source: str

@@ -50,7 +50,7 @@ def test_the_classes_and_sizes_vary():
 def test_an_interrupted_set_is_completed(small, monkeypatch, when):
     whole = digest(small("whole"))
     calls = []
-    write = shapes._write
+    write = shapes.write_file
 
     def failing(path, content):
         calls.append(path)
@@ -59,7 +59,7 @@ def test_an_interrupted_set_is_completed(small, monkeypatch, when):
             raise KeyboardInterrupt
         write(path, content)
 
-    monkeypatch.setattr(shapes, "_write", failing)
+    monkeypatch.setattr(shapes, "write_file", failing)
     with pytest.raises(KeyboardInterrupt):
         small("broken")
     monkeypatch.undo()

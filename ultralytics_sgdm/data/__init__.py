@@ -1,5 +1,7 @@
-"""Detection data: the synthetic shapes set."""
+"""Detection data: the synthetic shapes set, VOC-layout folders, VOC 07+12 and COCO 2017."""
 
+from .benchmarks import prepare, prepare_coco, prepare_voc
 from .shapes import make_shapes
+from .voc import convert_voc
 
-__all__ = ("make_shapes",)
+__all__ = ("convert_voc", "make_shapes", "prepare", "prepare_coco", "prepare_voc")

@@ -11,6 +11,8 @@ import cv2
 import numpy as np
 from filelock import FileLock
 
+from .files import write_file
+
 CLASSES = ("disc", "ring", "square", "triangle", "star", "cross")
 SPLITS = ("train", "val")
 
@@ -46,16 +48,10 @@ def make_shapes(root: str | Path, train: int = 128, val: int = 32, size: int = 3
                 if not (image.exists() and label.exists()):
                     pixels, boxes = draw(np.random.default_rng([seed, number, i]), size)
                     rows = (f"{c} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in boxes)
-                    _write(label, "".join(rows).encode())
-                    _write(image, cv2.imencode(".jpg", pixels)[1].tobytes())
+                    write_file(label, "".join(rows).encode())
+                    write_file(image, cv2.imencode(".jpg", pixels)[1].tobytes())
             images.rename(final)
     return root
-
-
-def _write(path: Path, content: bytes) -> None:
-    part = path.with_name(f"{path.name}.part")
-    part.write_bytes(content)
-    part.replace(path)
 
 
 def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tuple[int, float, float, float, float]]]:

@@ -1,0 +1,135 @@
+"""Small data sets in the layouts of VOC and COCO, and a local server that can be told to fail."""
+
+import http.server
+import json
+import threading
+import zlib
+from collections import Counter
+from contextlib import contextmanager
+from pathlib import Path
+
+import cv2
+import numpy as np
+
+
+def write_image(path, width=40, height=30):
+    path.parent.mkdir(parents=True, exist_ok=True)
+    noise = np.random.default_rng(zlib.crc32(path.name.encode())).integers(0, 255, (height, width, 3), np.uint8)
+    assert cv2.imwrite(str(path), noise)
+    return path
+
+
+def an_object(name="cat", box=(1, 1, 10, 10), difficult=0, more=""):
+    sides = "".join(f"<{k}>{v}</{k}>" for k, v in zip(("xmin", "ymin", "xmax", "ymax"), box, strict=True))
+    return f"<object>\n<name>{name}</name><difficult>{difficult}</difficult>{more}<bndbox>{sides}</bndbox>\n</object>\n"
+
+
+def an_xml(*objects, size=(40, 30), more=""):
+    size = f"<size><width>{size[0]}</width><height>{size[1]}</height><depth/></size>\n" if size else ""
+    return f"<annotation>\n{more}{size}{''.join(objects)}</annotation>\n"
+
+
+def make_voc(folder, **lists):
+    """Write a folder in VOC layout: for each list of ImageSets/Main a mapping of ids to XML or to objects."""
+    for name, entries in lists.items():
+        for i, content in entries.items():
+            write_image(folder / f"JPEGImages/{i}.jpg")
+            xml = folder / f"Annotations/{i}.xml"
+            xml.parent.mkdir(parents=True, exist_ok=True)
+            xml.write_text(content if isinstance(content, str) else an_xml(*content))
+        file = folder / f"ImageSets/Main/{name}.txt"
+        file.parent.mkdir(parents=True, exist_ok=True)
+        file.write_text("".join(f"{i}\n" for i in entries))
+    return folder
+
+
+def make_coco(folder, split, boxes_per_image, categories=((1, "person"), (3, "car"))):
+    """Write FOLDER/SPLIT/*.jpg and FOLDER/annotations/instances_SPLIT.json; a box is (category, bbox, iscrowd)."""
+    images, annotations = [], []
+    for i, boxes in enumerate(boxes_per_image, 1):
+        name = f"{i:012}.jpg"
+        write_image(folder / split / name)
+        images.append({"id": i, "file_name": name, "width": 40, "height": 30})
+        for category, bbox, crowd in boxes:
+            annotations.append(
+                {
+                    "id": len(annotations) + 100,
+                    "image_id": i,
+                    "category_id": category,
+                    "bbox": bbox,
+                    "iscrowd": crowd,
+                    "segmentation": {"size": [30, 40], "counts": [0]},
+                }
+            )
+    file = folder / "annotations" / f"instances_{split}.json"
+    file.parent.mkdir(parents=True, exist_ok=True)
+    names = [{"id": i, "name": name} for i, name in categories]
+    file.write_text(json.dumps({"images": images, "annotations": annotations, "categories": names}))
+    return folder
+
+
+def tree(folder, times=True):
+    """Return what a folder holds: content and, if wanted, inode and time of the last change of each file."""
+    return {
+        str(p.relative_to(folder)): (p.read_bytes(), (p.stat().st_ino, p.stat().st_mtime_ns) if times else None)
+        for p in sorted(Path(folder).rglob("*"))
+        if p.is_file() and not p.name.endswith(".lock")
+    }
+
+
+class Server:
+    """What the local server serves, how it fails, and what was asked of it."""
+
+    def __init__(self, files):
+        self.files = dict(files)
+        self.cuts = {}  # bytes after which the connection breaks: a list per name, one entry per request
+        self.etag = '"1"'
+        self.ranges = True
+        self.status = 200
+        self.requests = Counter()
+        self.sent = Counter()
+        self.url = ""
+
+
+@contextmanager
+def serving(files):
+    """Serve `files`, contents by name, on the loopback interface."""
+    state = Server(files)
+
+    class Handler(http.server.BaseHTTPRequestHandler):
+        def log_message(self, *args):
+            pass
+
+        def do_GET(self):
+            name = self.path.rpartition("/")[2]
+            state.requests[name] += 1
+            if state.status != 200 or name not in state.files:
+                self.send_error(state.status if state.status != 200 else 404)
+                return
+            content, start = state.files[name], 0
+            asked = self.headers.get("Range")
+            if asked and state.ranges and self.headers.get("If-Range") in (None, state.etag):
+                start = int(asked.removeprefix("bytes=").removesuffix("-"))
+                if start >= len(content):
+                    self.send_error(416)
+                    return
+            self.send_response(206 if start else 200)
+            self.send_header("Content-Length", str(len(content) - start))
+            if state.etag:
+                self.send_header("ETag", state.etag)
+            self.end_headers()
+            cuts = state.cuts.get(name) or [None]
+            body = content[start:][: cuts.pop(0)]
+            self.wfile.write(body)
+            state.sent[name] += len(body)
+
+    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
+    state.url = f"http://127.0.0.1:{server.server_port}"
+    thread = threading.Thread(target=server.serve_forever)
+    thread.start()
+    try:
+        yield state
+    finally:
+        server.shutdown()
+        thread.join()
+        server.server_close()
