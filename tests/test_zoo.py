@@ -12,8 +12,8 @@ from ultralytics_sgdm.nn import csp
 from ultralytics_sgdm.nn.registry import registered_layers
 from ultralytics_sgdm.skeleton import count, skeleton
 
-DOCUMENT = (Path(__file__).parents[1] / "docs/models.md").read_text().splitlines()
-TABLE = [line for line in DOCUMENT if line.startswith("|")]
+DOCUMENT = (Path(__file__).parents[1] / "docs/models.md").read_text()
+TABLE = DOCUMENT[DOCUMENT.index("| family |") :].splitlines()
 CELLS = {line.split(" | ")[2]: line.split(" | ") for line in TABLE[2:]}
 FAMILIES = zoo.families()
 
