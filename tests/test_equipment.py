@@ -13,17 +13,24 @@ from ultralytics.utils import ROOT
 
 from ultralytics_sgdm import equip, register_layer, zoo
 from ultralytics_sgdm.configs import CFG, ConfigError, shipped
+from ultralytics_sgdm.nn import registry
 from ultralytics_sgdm.skeleton import count, features, gflops, skeleton
 
 STOCK = sorted(f.name for f in (ROOT / "cfg/models").rglob("*.yaml") if not re.search("resnet|seg|pose|obb", f.stem))
 
 
-@register_layer
-class Pointwise(nn.Conv2d):
+class Plain1x1(nn.Conv2d):
     """A user's own layer without a ratio, parsed like Conv."""
 
     def __init__(self, c1, c2):
         super().__init__(c1, c2, 1)
+
+
+@pytest.fixture
+def own_layer(monkeypatch):
+    """Register the user's own layer for one test."""
+    monkeypatch.setattr(registry, "_layers", dict(registry._layers))
+    register_layer(Plain1x1)
 
 
 def rows(spec):
@@ -116,11 +123,11 @@ def test_a_numbered_layer_without_a_composite_gets_a_row():
     assert rows(spec)[-1][0] == [16, 19, 22]
 
 
-def test_module_puts_another_registered_layer_into_rows():
+def test_module_puts_another_registered_layer_into_rows(own_layer):
     equipped = equip("yolov8n.yaml", module="RDConv", at="P5", ratio=6)
     assert [rows(equipped.spec)[i] for i in equipped.blocks] == [[-1, 1, "RDConv", [1024, 3, 1, 6]]] * 2
-    equipped = equip("yolov8n.yaml", module="Pointwise", at="P5")
-    assert [rows(equipped.spec)[i] for i in equipped.blocks] == [[-1, 1, "Pointwise", [1024]]] * 2
+    equipped = equip("yolov8n.yaml", module="Plain1x1", at="P5")
+    assert [rows(equipped.spec)[i] for i in equipped.blocks] == [[-1, 1, "Plain1x1", [1024]]] * 2
     DetectionModel(equipped.spec, verbose=False)(torch.rand(1, 3, 64, 64))
 
 
@@ -195,12 +202,12 @@ def test_python_function_and_command_write_the_same(yolo, tmp_path):
         ({"budget": "much"}, "budget=much must be a number of parameters, such as 190000, 190k or 0.19M"),
         ({"budget": 0.19}, "budget=0.19 must be"),
         ({"module": "RDConf"}, "module='RDConf' is no registered layer; did you mean 'RDConv'?"),
-        ({"module": "Pointwise", "ratio": 3}, "module=Pointwise has no argument ratio"),
+        ({"module": "Plain1x1", "ratio": 3}, "module=Plain1x1 has no argument ratio"),
         ({"out": "my.txt"}, "out=my.txt must end in .yaml"),
         ({"out": "nowhere/my.yaml"}, "there is no folder nowhere"),
     ],
 )
-def test_mistakes_are_named(arguments, message, tmp_path, monkeypatch):
+def test_mistakes_are_named(arguments, message, tmp_path, monkeypatch, own_layer):
     monkeypatch.chdir(tmp_path)
     with pytest.raises(ConfigError) as error:
         equip(**{"model": "yolov8n.yaml", **arguments})
