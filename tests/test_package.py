@@ -11,27 +11,9 @@ import yaml
 from ultralytics.nn import tasks
 
 import ultralytics_sgdm
-from ultralytics_sgdm import zoo
-from ultralytics_sgdm.configs import shipped, with_scale
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
-
-
-def test_the_table_of_models_is_what_the_models_are():
-    rows = re.findall(r"^\| \[(\S+\.yaml)\]\((\S+)\) \| (.+) \|$", README, re.M)
-    assert {name for name, *_ in rows} >= {with_scale(file.name, "n") for file in shipped("models")}
-    for name, link, cells in rows:
-        row = zoo.row(name)
-        assert (ROOT / link).is_file()
-        assert cells.split(" | ") == [
-            f"{row.parameters:,}",
-            f"{row.gflops:.2f}",
-            row.stock,
-            f"{row.stock_parameters:,}",
-            f"{row.stock_gflops:.2f}",
-            f"{row.parameters - row.stock_parameters:+,}",
-        ]
 
 
 def test_the_rows_shown_for_editing_build():
