@@ -11,7 +11,7 @@ demo: $(VENV)/installed-export
 	$(BIN)/python scripts/demo.py
 
 test: $(VENV)/installed-test lint
-	$(BIN)/python -m pytest
+	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .
