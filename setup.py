@@ -34,7 +34,14 @@ setup(
     extras_require={
         "export": ["onnx>=1.16", "onnxruntime>=1.20", "onnxslim>=0.1.82"],
         "compare": ["scipy>=1.10"],
-        "test": ["pytest>=8", "pytest-xdist>=3.6", "ruff==0.17.6", "setuptools>=77", "cloudpickle>=3.1.1", "scipy>=1.10"],
+        "test": [
+            "pytest>=8",
+            "pytest-xdist>=3.6",
+            "ruff==0.17.6",
+            "setuptools>=77",
+            "cloudpickle>=3.1.1",
+            "scipy>=1.10",
+        ],
     },
     entry_points={"console_scripts": ["yolo = ultralytics_sgdm.cli:main", "yolo-sgdm = ultralytics_sgdm.cli:main"]},
     classifiers=["Programming Language :: Python :: 3", "Topic :: Scientific/Engineering :: Image Recognition"],
