@@ -5,6 +5,7 @@ import os
 import signal
 import tarfile
 import zipfile
+from pathlib import Path
 
 import pytest
 import requests
@@ -175,7 +176,7 @@ def test_a_disk_that_fills_up_is_survived(server, tmp_path):
 
 def _with_little_disk(wanted, folder):
     """Let writes beyond 2 MB fail as on a full disk."""
-    opened = io.open
+    opened = Path.open
 
     def little(path, mode="r", *args, **kwargs):
         file = opened(path, mode, *args, **kwargs)
@@ -199,7 +200,7 @@ def _with_little_disk(wanted, folder):
             return limited_file
         return file
 
-    io.open = little
+    Path.open = little
     with pytest.raises(ConfigError, match="the disk is full"):
         obtain([wanted], folder)
 
