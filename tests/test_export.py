@@ -1,0 +1,190 @@
+"""Exported graphs: plain operators with constant weights, the outputs of PyTorch at any batch and size."""
+
+import runpy
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from helpers import close, randomize, save_detector
+from torch.export import Dim
+from ultralytics import YOLO
+from ultralytics.utils.nms import non_max_suppression
+
+from ultralytics_sgdm import SGDM, RDConv
+from ultralytics_sgdm.configs import shipped, with_scale
+from ultralytics_sgdm.data import make_shapes
+
+onnx = pytest.importorskip("onnx")
+onnxruntime = pytest.importorskip("onnxruntime")
+
+NAMES = [with_scale(file.name, "n") for file in shipped("models")]
+COUNT = runpy.run_path(str(Path(__file__).parents[1] / "scripts/count_nodes.py"))
+SHAPES = ((1, 3, 64, 64), (2, 3, 64, 96), (7, 3, 96, 64))
+
+
+@pytest.fixture(scope="module", params=NAMES)
+def any_detector(request, tmp_path_factory):
+    return save_detector(request.param, tmp_path_factory.mktemp("any"))
+
+
+@pytest.fixture(scope="module")
+def detector(tmp_path_factory):
+    return save_detector("yolov8n-sgdm.yaml", tmp_path_factory.mktemp("sgdm"))
+
+
+def export(detector, **options):
+    """Export as `yolo export format=onnx imgsz=64` does; return the file and its checked graph."""
+    file = YOLO(detector).export(format="onnx", imgsz=64, verbose=False, **options)
+    model = onnx.load(file)
+    if not options.get("half"):  # ONNX Runtime's converter puts a Cast last that others need, in stock models too
+        onnx.checker.check_model(model, full_check=True)
+    assert [o.domain for o in model.opset_import if o.domain] == []
+    return file, model.graph
+
+
+def run(file, x):
+    session = onnxruntime.InferenceSession(file, providers=["CPUExecutionProvider"])
+    return torch.from_numpy(session.run(None, {"images": x.numpy()})[0])
+
+
+def expected(detector, x):
+    with torch.no_grad():
+        return YOLO(detector).model.eval()(x)[0]
+
+
+def same(got, wanted, tolerance=1e-4):
+    """Whether boxes and scores of raw outputs (B, 4 + classes, anchors) agree, each relative to the largest."""
+    parts = slice(4), slice(4, None)
+    return got.shape == wanted.shape and all(close(got[:, p], wanted[:, p], tolerance) for p in parts)
+
+
+def computed_weights(graph):
+    """Return the convolutions whose weight is no constant, or that of a constant's dequantization."""
+    constant = {t.name for t in graph.initializer}
+    constant |= {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constant}
+    return [n.name for n in graph.node if n.op_type == "Conv" and n.input[1] not in constant]
+
+
+def test_fixed_onnx_of_every_shipped_detector(any_detector):
+    file, graph = export(any_detector, simplify=False)
+    assert computed_weights(graph) == []
+    x = torch.rand(SHAPES[0])
+    assert same(run(file, x), expected(any_detector, x))
+
+
+def test_dynamic_onnx_of_every_shipped_detector(any_detector):
+    file, graph = export(any_detector, dynamic=True)
+    assert computed_weights(graph) == []
+    for shape in SHAPES:
+        x = torch.rand(shape)
+        assert same(run(file, x), expected(any_detector, x))
+    scopes = [n for n, m in YOLO(any_detector).model.named_modules() if isinstance(m, (SGDM, RDConv))]
+    assert scopes
+    for scope in scopes:
+        nodes = COUNT["inside"](graph.node, scope)
+        assert 0 < len(nodes) <= (43 if "sgdm" in scope else 74)
+        assert not {node.op_type for node in nodes} & set(COUNT["SHAPE_ARITHMETIC"])
+
+
+@pytest.mark.parametrize(("opset", "dynamic"), [(9, False), (11, True), (20, True)])
+def test_opsets(detector, opset, dynamic):
+    file, graph = export(detector, opset=opset, dynamic=dynamic, simplify=False)
+    assert computed_weights(graph) == []
+    x = torch.rand(SHAPES[-1] if dynamic else SHAPES[0])
+    assert same(run(file, x), expected(detector, x))
+
+
+def test_half(detector):
+    file, graph = export(detector, half=True, dynamic=True, simplify=False)
+    kinds = {t.data_type for t in graph.initializer}
+    assert onnx.TensorProto.FLOAT16 in kinds
+    x = torch.rand(SHAPES[-1])
+    assert same(run(file, x), expected(detector, x), 2e-2)
+
+
+def test_int8_quantizes_every_convolution(detector, tmp_path):
+    make_shapes(tmp_path / "shapes", train=0, val=4, size=64)
+    data = {"path": str(tmp_path / "shapes"), "train": "images/val", "val": "images/val", "names": list("abc")}
+    (tmp_path / "data.yaml").write_text(yaml.safe_dump(data))
+    file, graph = export(detector, int8=True, simplify=False, data=str(tmp_path / "data.yaml"), dynamic=True)
+    assert computed_weights(graph) == []
+    weights = {t.name: t.data_type for t in graph.initializer}
+    quantized = {
+        n.output[0]
+        for n in graph.node
+        if n.op_type == "DequantizeLinear" and weights.get(n.input[0]) == onnx.TensorProto.INT8
+    }
+    convolutions = [n for n in graph.node if n.op_type == "Conv"]
+    assert len(convolutions) > 100
+    assert [n.name for n in convolutions if n.input[1] not in quantized] == []
+    x = torch.rand(SHAPES[-1])
+    assert run(file, x).shape == expected(detector, x).shape
+
+
+@pytest.mark.parametrize("options", [{}, {"dynamic": True, "batch": 2}])
+def test_nms_inside_the_graph_gives_the_boxes_of_nms_outside(detector, options):
+    file, graph = export(detector, nms=True, conf=0.25, simplify=False, **options)
+    assert "NonMaxSuppression" in {n.op_type for n in graph.node}
+    for shape in SHAPES[: 2 if options else 1]:
+        x = torch.rand(shape)
+        wanted = non_max_suppression(expected(detector, x), 0.25, 0.7)
+        assert sum(map(len, wanted)) >= shape[0]
+        for rows, boxes in zip(run(file, x), wanted, strict=True):
+            torch.testing.assert_close(rows[rows[:, 4] > 0], boxes, atol=1e-3, rtol=1e-4)
+
+
+@pytest.mark.parametrize("dynamic", [False, True])
+def test_torchscript(detector, dynamic):
+    traced = torch.jit.load(YOLO(detector).export(format="torchscript", imgsz=64, dynamic=dynamic, verbose=False))
+    for shape in SHAPES if dynamic else SHAPES[:1]:
+        x = torch.rand(shape)
+        assert same(traced(x), expected(detector, x), 1e-5)
+
+
+def test_channels_last(detector):
+    model = YOLO(detector).model.eval().to(memory_format=torch.channels_last)
+    x = torch.rand(SHAPES[1])
+    with torch.no_grad():
+        got = model(x.contiguous(memory_format=torch.channels_last))[0]
+    assert same(got, expected(detector, x), 1e-5)
+
+
+def test_torch_compile_takes_a_detector_without_graph_break(detector):
+    torch._dynamo.reset()
+    model = YOLO(detector).model.eval()
+    x = torch.rand(SHAPES[1])
+    with torch.no_grad():
+        model(x)  # the stock Detect head compiles only for a size whose anchors it holds already
+        got = torch.compile(model, fullgraph=True, backend="eager")(x)[0]
+    assert same(got, expected(detector, x), 1e-5)
+
+
+@pytest.fixture(params=[SGDM, RDConv])
+def layer(request):
+    return randomize(request.param(32, 32)).eval()
+
+
+def test_torch_compile_of_a_layer_for_all_sizes(layer):
+    torch._dynamo.reset()
+    compiled = torch.compile(layer, fullgraph=True, backend="aot_eager", dynamic=True)
+    with torch.no_grad():
+        for shape in ((2, 32, 16, 24), (7, 32, 24, 16)):
+            x = torch.rand(shape)
+            assert close(compiled(x), layer(x), 1e-5)
+
+
+def test_torch_export_and_trace_of_a_layer_keep_batch_and_size_free(layer):
+    x, other = torch.rand(2, 32, 16, 24), torch.rand(7, 32, 24, 16)
+    program = torch.export.export(layer, (x,), dynamic_shapes=({0: Dim("b"), 2: Dim("h"), 3: Dim("w")},))
+    traced = torch.jit.trace(layer, x)
+    with torch.no_grad():
+        for graph in (program.module(), traced):
+            assert close(graph(other), layer(other), 1e-5)
+
+
+def test_torch_export_of_a_detector(detector):
+    model = YOLO(detector).model.eval()
+    x = torch.rand(SHAPES[1])
+    program = torch.export.export(model, (x,), strict=False)
+    assert same(program.module()(x)[0], expected(detector, x), 1e-5)

@@ -1,0 +1,171 @@
+"""scripts/predict_onnx.py: the boxes of Ultralytics without Ultralytics."""
+
+import json
+import runpy
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+from helpers import save_detector
+from ultralytics import YOLO
+
+from ultralytics_sgdm.data import make_shapes
+
+pytest.importorskip("onnx")
+pytest.importorskip("onnxruntime")
+
+SCRIPT = Path(__file__).parents[1] / "scripts/predict_onnx.py"
+PREDICT = runpy.run_path(str(SCRIPT))
+BLOCK = "import sys, runpy; sys.modules.update(torch=None, torchvision=None, ultralytics=None, ultralytics_sgdm=None);"
+SIZES = ((480, 640), (640, 480), (97, 301), (64, 64), (65, 63), (50, 21), (1080, 1920), (300, 2), (128, 192))
+EXPORTS = {
+    "fixed": {},
+    "fixed batch": {"batch": 4},
+    "dynamic": {"dynamic": True},
+    "nms": {"nms": True},
+    "nms dynamic": {"nms": True, "dynamic": True, "batch": 4},
+}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    return tmp_path_factory.mktemp("predict")
+
+
+@pytest.fixture(scope="module")
+def pictures(folder):
+    """Pictures of many aspect ratios, in memory."""
+    make_shapes(folder / "shapes", train=0, val=len(SIZES), size=160)
+    files = sorted((folder / "shapes/images/val").glob("*.jpg"))
+    return [cv2.resize(cv2.imread(str(f)), (w, h)) for f, (h, w) in zip(files, SIZES, strict=True)]
+
+
+@pytest.fixture(scope="module")
+def models(folder):
+    """An exported model of each kind."""
+    detector = save_detector("yolov8n-sgdm.yaml", folder)
+    files = {}
+    for name, options in EXPORTS.items():
+        file = YOLO(detector).export(format="onnx", imgsz=96, simplify=False, verbose=False, **options)
+        files[name] = Path(file).rename(folder / f"{name}.onnx")
+    return files
+
+
+def check_boxes(model, detector, batch, **options):
+    """Compare with `yolo predict` of the same file; return the number of boxes."""
+    theirs = model.predict(batch, imgsz=96, verbose=False, batch=len(batch), **options)
+    count = 0
+    for ours, result in zip(detector(batch, **options), theirs, strict=True):
+        boxes = result.boxes.data.numpy()
+        assert ours.shape == boxes.shape
+        assert np.abs(ours[:, :4] - boxes[:, :4]).max(initial=0) < 1
+        assert np.abs(ours[:, 4] - boxes[:, 4]).max(initial=0) < 1e-4
+        assert (ours[:, 5] == boxes[:, 5]).all()
+        count += len(boxes)
+    return count
+
+
+@pytest.mark.parametrize("kind", ["fixed", "dynamic", "nms", "nms dynamic"])
+def test_boxes_are_those_of_ultralytics(models, pictures, kind):
+    model, detector = YOLO(models[kind], task="detect"), PREDICT["Detector"](models[kind])
+    assert detector.names == {0: "0", 1: "1", 2: "2"}
+    assert sum(check_boxes(model, detector, [picture]) for picture in pictures) > 50
+    if "dynamic" in kind:
+        assert check_boxes(model, detector, pictures[:4]) > 10
+        assert check_boxes(model, detector, [pictures[0]] * 3) > 10
+
+
+def test_nms_takes_its_settings_as_ultralytics_does(models, pictures):
+    model, detector = YOLO(models["dynamic"], task="detect"), PREDICT["Detector"](models["dynamic"])
+    loose = check_boxes(model, detector, pictures[:1], conf=0.2, iou=0.9)
+    assert check_boxes(model, detector, pictures[:1], conf=0.2, iou=0.3) < loose
+    assert check_boxes(model, detector, pictures[:1], conf=0.2, iou=0.9, max_det=5) == 5
+    both = {"conf": 0.2, "iou": 0.3}
+    ours = detector(pictures[:1], **both, agnostic=True)[0]
+    theirs = model.predict(pictures[0], imgsz=96, verbose=False, agnostic_nms=True, **both)[0].boxes.data.numpy()
+    np.testing.assert_allclose(ours, theirs, atol=0.1)
+    assert check_boxes(model, detector, pictures[:1], conf=1.0) == 0
+
+
+def test_a_model_of_fixed_batch_takes_what_is_left_over(models, pictures):
+    four, one = (PREDICT["Detector"](models[kind]) for kind in ("fixed batch", "fixed"))
+    for rows, picture in zip(four(pictures[:3]), pictures[:3], strict=True):
+        np.testing.assert_allclose(rows, one([picture])[0], atol=1e-2)
+
+
+@pytest.fixture
+def source(tmp_path, pictures):
+    """A folder with pictures, a video, and files that are none."""
+    source = tmp_path / "source"
+    source.mkdir()
+    for name, picture in (("a.jpg", pictures[0]), ("a.png", pictures[1]), ("c.jpg", pictures[3])):
+        cv2.imwrite(str(source / name), picture)
+    (source / "b.jpg").write_bytes(b"no picture")
+    (source / "empty.png").touch()
+    (source / "broken.mp4").write_bytes(b"no video")
+    (source / "notes.txt").write_text("not asked for")
+    video = cv2.VideoWriter(str(source / "film.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (192, 128))
+    for _ in range(5):
+        video.write(pictures[8])
+    video.release()
+    return source
+
+
+def test_command_line_without_torch_and_ultralytics(shell, models, source, tmp_path):
+    def run(*arguments, status=0):
+        code = (
+            f"{BLOCK} sys.argv[:] = {list(map(str, arguments))!r}; runpy.run_path({str(SCRIPT)!r}, run_name='__main__')"
+        )
+        return shell(sys.executable, "-c", code, cwd=tmp_path, status=status)
+
+    out = run("predict_onnx.py", models["dynamic"], source, "--batch", 2)
+    assert "8 pictures" in out and "3 skipped" in out
+    assert all(f"skipped, cannot be read: {source / n}" in out for n in ("b.jpg", "empty.png", "broken.mp4"))
+    results = tmp_path / "predictions"
+    assert {f.name for f in results.iterdir()} == {"a.jpg", "a.png", "c.jpg", "film.mp4", "predictions.json"}
+    content = json.loads((results / "predictions.json").read_text())
+    assert [p["frame"] for p in content["predictions"] if "frame" in p] == [0, 1, 2, 3, 4]
+    assert content["skipped"] == [str(source / n) for n in ("b.jpg", "empty.png", "broken.mp4")]
+    first = content["predictions"][0]
+    assert (first["source"], first["width"], first["height"]) == (str(source / "a.jpg"), 640, 480)
+    detector = PREDICT["Detector"](models["dynamic"])
+    expected = detector([cv2.imread(str(source / n)) for n in ("a.jpg", "a.png")])[0]
+    got = [[*b["box"], b["confidence"], b["class"]] for b in first["boxes"]]
+    np.testing.assert_allclose(got, expected, atol=1e-3)
+    assert (cv2.imread(str(results / "a.jpg")) != cv2.imread(str(source / "a.jpg"))).any()
+    assert cv2.VideoCapture(str(results / "film.mp4")).get(cv2.CAP_PROP_FRAME_COUNT) == 5
+
+    run("predict_onnx.py", models["nms"], source / "a.jpg")  # a second run overwrites nothing
+    assert json.loads((results / "predictions.json").read_text()) == content
+    assert (tmp_path / "predictions2/a.jpg").is_file()
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["dynamic", "nowhere.jpg"], "source nowhere.jpg does not exist"),
+        (["dynamic", "."], "holds no picture"),
+        (["missing.onnx", "."], "missing.onnx is no model that `yolo export format=onnx` wrote"),
+        (["dynamic", ".", "--imgsz", "100"], "multiples of the model's stride 32"),
+        (["fixed", ".", "--imgsz", "64"], "was exported for (96, 96) only"),
+        (["fixed", ".", "--batch", "2"], "was exported for batches up to 1"),
+        (["nms dynamic", ".", "--batch", "5"], "was exported for batches up to 4"),
+    ],
+)
+def test_mistakes_are_told_in_one_line(models, tmp_path, monkeypatch, capsys, arguments, message):
+    monkeypatch.chdir(tmp_path)
+    arguments[0] = str(models.get(arguments[0], arguments[0]))
+    monkeypatch.setattr(sys, "argv", ["predict_onnx.py", *arguments])
+    assert PREDICT["main"]() == 2
+    error = capsys.readouterr().err
+    assert error.startswith("error: ") and error.count("\n") == 1 and message in error
+    assert list(tmp_path.iterdir()) == []
+
+
+def test_a_number_out_of_range_is_refused(monkeypatch, capsys):
+    monkeypatch.setattr(sys, "argv", ["predict_onnx.py", "model.onnx", "0", "--conf", "1.5"])
+    with pytest.raises(SystemExit):
+        PREDICT["main"]()
+    assert "--conf: invalid fraction value: '1.5'" in capsys.readouterr().err
