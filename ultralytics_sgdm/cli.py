@@ -18,7 +18,7 @@ from ultralytics import cfg
 
 from . import __version__, equipment, zoo
 from .configs import ConfigError, near_names
-from .data import benchmarks, convert_voc
+from .data import convert_voc, prepare
 from .nn.registry import identity, registered_layers
 
 
@@ -57,33 +57,11 @@ def layers() -> None:
         print(f"{name:<20}{like.__name__:<16}{'.'.join(identity(cls))}")
 
 
-def voc(
-    src: str,
-    dest: str,
-    train: str | list[str] | None = None,
-    val: str | list[str] | None = None,
-    test: str | list[str] | None = None,
-    classes: str | list[str] | None = None,
-    boxes: str = "auto",
-    difficult: str = "drop",
-    val_difficult: str = "drop",
-    images: str = "hardlink",
-    strict: bool = False,
-) -> None:
-    """Convert a folder in Pascal-VOC layout and write the YAML that data= takes: yolo sgdm voc SRC DEST."""
-    convert_voc(src, dest, train, val, test, classes, boxes, difficult, val_difficult, images, strict)
-
-
-def prepare(data: str, dest: str | None = None, root: str | None = None, images: str = "hardlink") -> None:
-    """Prepare VOC-sgdm.yaml or coco-sgdm.yaml ahead of training, from files in root= or by downloading them."""
-    benchmarks.prepare(data, dest, root, images)
-
-
-COMMANDS: dict[str, Callable[..., None]] = {
+COMMANDS: dict[str, Callable[..., object]] = {
     "models": models,
     "equip": equip,
     "layers": layers,
-    "voc": voc,
+    "voc": convert_voc,
     "prepare": prepare,
 }
 

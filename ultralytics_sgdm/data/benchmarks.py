@@ -160,7 +160,7 @@ _PREPARE = {VOC_YAML: prepare_voc, COCO_YAML: prepare_coco}
 def prepare(
     data: str, dest: str | Path | None = None, root: str | Path | None = None, images: str = "hardlink"
 ) -> Path:
-    """Prepare a shipped data set by the name of its YAML.
+    """Prepare VOC-sgdm.yaml or coco-sgdm.yaml ahead of training, from files in root= or by downloading them.
 
     Args:
         data: "VOC-sgdm.yaml" or "coco-sgdm.yaml".

@@ -244,9 +244,9 @@ def unpack(archive: Path, folder: Path, wanted: str) -> Path:
             with _members(archive, re.compile(wanted)) as members:
                 if not members:
                     raise ConfigError(f"{archive} has no files {wanted}; it is not the archive of that name")
-                todo = [m for m in members if _size(partial / m.name) != m.size]
-                require_space(partial, sum(m.size for m in todo))
-                for member in TQDM(todo, desc=f"Unpacking {archive.name}"):
+                absent = [m for m in members if _size(partial / m.name) != m.size]
+                require_space(partial, sum(m.size for m in absent))
+                for member in TQDM(absent, desc=f"Unpacking {archive.name}"):
                     _write_member(partial / member.name, member)
         except (tarfile.TarError, zipfile.BadZipFile, zlib.error, EOFError) as e:
             raise ConfigError(

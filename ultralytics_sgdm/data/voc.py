@@ -165,7 +165,9 @@ def convert_voc(
     images: str = "hardlink",
     strict: bool = False,
 ) -> Path:
-    """Convert a folder in VOC layout, complete an interrupted conversion, or leave a complete one as it is.
+    """Convert a folder in Pascal-VOC layout into a set that data= takes: `yolo sgdm voc SRC DEST`.
+
+    An interrupted conversion is completed, a complete one is left as it is.
 
     Args:
         src: Folder with `Annotations`, `JPEGImages` and `ImageSets/Main`; only read.
