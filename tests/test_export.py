@@ -188,3 +188,11 @@ def test_torch_export_of_a_detector(detector):
     x = torch.rand(SHAPES[1])
     program = torch.export.export(model, (x,), strict=False)
     assert same(program.module()(x)[0], expected(detector, x), 1e-5)
+
+
+@pytest.mark.parametrize("layer", [SGDM(32, 32), RDConv(32, 32, 3, 2)])
+def test_traces_hold_only_operators_that_converters_know(layer):
+    graph = torch.jit.trace(layer.eval(), torch.rand(1, 32, 8, 8)).inlined_graph
+    kinds = {node.kind() for node in graph.nodes() if node.kind().startswith("aten::")}
+    known = "_convolution adaptive_avg_pool2d add add_ batch_norm mul pad sigmoid silu slice split"
+    assert kinds <= {f"aten::{name}" for name in known.split()}

@@ -14,7 +14,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from numbers import Real
 
-import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
@@ -62,7 +61,7 @@ def mix(responses: Sequence[Tensor], alpha: Sequence[Tensor], gamma: Sequence[Te
     weights = [a * g for a, g in zip(alpha, gamma, strict=True)]
     y = responses[0] * weights[0]
     for response, weight in zip(responses[1:], weights[1:], strict=True):
-        y = torch.addcmul(y, response, weight)
+        y += response * weight  # not addcmul, which converters to ncnn do not know
     return y
 
 
