@@ -64,7 +64,7 @@ class RDConv(nn.Module):
         u = self.razor(x)
         static = self.base(u)
         c, k, s = self.base.out_channels, self.base.kernel_size[0], self.base.stride[0]
-        kernel = self.base.weight.flatten(1).T.reshape(1, -1, 1, 1)  # in the order of alpha
+        kernel = self.base.weight.flatten(1).transpose(0, 1).reshape(1, -1, 1, 1)  # in the order of alpha
         alpha = (self.channel(static) * kernel).split(c, 1)
         gamma = self.spatial(static).split(1, 1)
         return self.expand(self.act(mix(taps(u, k, s), alpha, gamma)))
