@@ -9,8 +9,6 @@ from torch.nn.parallel import DistributedDataParallel
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
-from ultralytics_sgdm import SGDM
-
 
 def randomize(module: nn.Module) -> nn.Module:
     """Give every weight, bias and running statistic a random value, so that no branch is idle; return `module`."""
@@ -54,26 +52,21 @@ def gradients(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
 
 
 class Backbone(nn.Module):
-    """The rows of a detector up to P5, which need no loss, with frozen batch statistics."""
+    """The rows of a detector up to P5, which need no loss, with frozen batch statistics and every branch at work."""
 
     def __init__(self):
         super().__init__()
-        torch.manual_seed(0)
-        self.layers = YOLO("yolov8n-sgdm.yaml").model.model[:9].eval().double()
-        for m in self.layers.modules():
-            if isinstance(m, SGDM):
-                nn.init.normal_(m.expand.bn.weight)
+        self.layers = randomize(YOLO("yolov8n-sgdm.yaml").model.model[:9]).eval().double()
 
     def forward(self, x):
         return self.layers(x)
 
 
-def gradients_of_half(rank: int, port: int, batch: torch.Tensor, file: Path) -> None:
+def gradients_of_half(rank: int, port: int, model: nn.Module, batch: torch.Tensor, file: Path) -> None:
     """Be one of two processes: take half of the batch, and write the averaged gradients to `file`."""
     torch.set_num_threads(1)
     torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    model = DistributedDataParallel(Backbone(), find_unused_parameters=False)
-    mine = gradients(model, batch.chunk(2)[rank])
+    mine = gradients(DistributedDataParallel(model, find_unused_parameters=False), batch.chunk(2)[rank])
     if rank == 0:
         torch.save(mine, file)
     torch.distributed.destroy_process_group()

@@ -131,9 +131,9 @@ def test_every_stock_tensor_moves_with_pretrained(yolo, folder):
 
 
 def test_two_processes_give_the_gradients_of_one(tmp_path):
-    batch, file = torch.rand(4, 3, 64, 64, dtype=torch.double), tmp_path / "gradients.pt"
-    torch.multiprocessing.spawn(gradients_of_half, (find_free_network_port(), batch, file), nprocs=2)
-    two, one = torch.load(file, weights_only=True), gradients(Backbone(), batch)
+    model, batch, file = Backbone(), torch.rand(4, 3, 64, 64, dtype=torch.double), tmp_path / "gradients.pt"
+    torch.multiprocessing.spawn(gradients_of_half, (find_free_network_port(), model, batch, file), nprocs=2)
+    two, one = torch.load(file, weights_only=True), gradients(model, batch)
     assert all(g is not None for g in one.values())
     assert two.keys() == one.keys()
     for name in one:
