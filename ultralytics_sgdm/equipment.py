@@ -275,9 +275,8 @@ def _no_place(spec: dict[str, Any], i: int, module: str) -> ConfigError:
 
 def _nothing_to_equip(spec: dict[str, Any], at: str, region: set[int]) -> ConfigError:
     there = ", ".join(dict.fromkeys(_rows(spec)[i][2] for i in sorted(region))) or "none"
-    blocks = ", ".join(name.removesuffix("SGDM") for name, _ in registered_layers() if name.endswith("SGDM")).strip(
-        ", "
-    )
+    composites = (name.removesuffix("SGDM") for name, _ in registered_layers() if name.endswith("SGDM"))
+    blocks = ", ".join(filter(None, composites))
     return ConfigError(
         f"{spec['yaml_file']}: nothing to equip at={at}, where the layers are: {there}; blocks are {blocks}, and "
         f"{' or '.join(PLAIN)} if repeated or read by the head"
