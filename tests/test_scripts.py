@@ -19,7 +19,7 @@ def test_benchmark_compares_with_the_first_model(shell, tmp_path):
     printed = shell(*command, "--imgsz", "128", "--rounds", "1", "--batch", "1", cwd=tmp_path)
     result = json.loads(out.read_text())
     stock, ours = result["rows"]
-    assert ours["parameters"] - stock["parameters"] == 188_452
+    assert ours["parameters"] - stock["parameters"] == 187_428
     for kind in ("pytorch", "onnxruntime", "training_step", "training_memory"):
         assert stock[kind]["ratio"] == 1
         assert ours[kind]["ratio"] > 0
@@ -59,7 +59,7 @@ def test_compare_pairs_seeds_keeps_what_is_done_and_resumes(shell, tmp_path):
     assert ours["recipe"]["epochs"] == 2
     rows = list(csv.DictReader((tmp_path / "results/summary.csv").open()))
     assert [row["model"] for row in rows] == list(models)
-    assert int(rows[1]["parameters"]) - int(rows[0]["parameters"]) == 188_452
+    assert int(rows[1]["parameters"]) - int(rows[0]["parameters"]) == 187_428
     assert {p.name for p in (tmp_path / "results").glob("*.png")} == {"differences.png", "curves.png"}
 
     (tmp_path / "results/yolov8n-sgdm-0.json").unlink()  # as if killed between training and its last line

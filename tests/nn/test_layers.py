@@ -58,18 +58,15 @@ def reference_rdconv(layer, x):
 def reference_sgdm(layer, x):
     u, m = layer.razor(x), len(layer.static)
     b, c = u.shape[:2]
-    bases, biases = [], []
+    k = max(max(conv.kernel_size) for conv in layer.static)
+    bases = []
     for conv in layer.static:
-        scale = conv.bn.weight / (conv.bn.running_var + conv.bn.eps).sqrt()
-        basis = conv.conv.weight[:, 0] * scale[:, None, None]
-        rows, columns = (7 - basis.shape[1]) // 2, (7 - basis.shape[2]) // 2
-        bases.append(F.pad(basis, (columns, columns, rows, rows)))
-        biases.append(conv.bn.bias - conv.bn.running_mean * scale)
-    guide = sum(F.conv2d(u, s[:, None], beta, padding=3, groups=c) for s, beta in zip(bases, biases, strict=True))
+        rows, columns = ((k - size) // 2 for size in conv.kernel_size)
+        bases.append(F.pad(conv.weight[:, 0], (columns, columns, rows, rows)))
+    guide = sum(F.conv2d(u, s[:, None], padding=k // 2, groups=c) for s in bases)
     alpha, gamma = layer.channel(guide).reshape(b, m, c), layer.spatial(guide)
     kernel = torch.einsum("bmc,bmhw,mckl->bcklhw", alpha, gamma, torch.stack(bases))
-    bias = torch.einsum("bmc,bmhw,mc->bchw", alpha, gamma, torch.stack(biases))
-    return layer.shortcut(x) + layer.expand(layer.act(apply_kernel(kernel, u, 1) + bias))
+    return layer.shortcut(x) + layer.expand(layer.act(apply_kernel(kernel, u, 1)))
 
 
 def reference(layer, x):

@@ -13,7 +13,9 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 from numbers import Real
+from typing import Any
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
@@ -58,11 +60,47 @@ def mix(responses: Sequence[Tensor], alpha: Sequence[Tensor], gamma: Sequence[Te
     Returns:
         Tensor of shape (B, C, H, W).
     """
+    if torch.is_grad_enabled() and responses[0].requires_grad and not torch.jit.is_tracing():
+        return Mixture.apply(*responses, *alpha, *gamma)
+    return _mix(responses, alpha, gamma)
+
+
+def _mix(responses: Sequence[Tensor], alpha: Sequence[Tensor], gamma: Sequence[Tensor]) -> Tensor:
     weights = [a * g for a, g in zip(alpha, gamma, strict=True)]
     y = responses[0] * weights[0]
     for response, weight in zip(responses[1:], weights[1:], strict=True):
         y += response * weight  # not addcmul, which converters to ncnn do not know
     return y
+
+
+class Mixture(torch.autograd.Function):
+    """`mix` for training: the products `alpha * gamma` are computed again in the backward pass, not kept for it."""
+
+    @staticmethod
+    def forward(*tensors: Tensor) -> Tensor:
+        """Take responses, alpha and gamma one after the other."""
+        return _mix(*_thirds(tensors))
+
+    @staticmethod
+    def setup_context(ctx: Any, inputs: tuple[Tensor, ...], output: Tensor) -> None:
+        """Keep the inputs, which their own layers keep anyway or which are small."""
+        ctx.save_for_backward(*inputs)
+
+    @staticmethod
+    def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, ...]:
+        """Return the gradients in the order of the inputs."""
+        gradients = []
+        for response, alpha, gamma in zip(*_thirds(ctx.saved_tensors), strict=True):
+            product = grad * response
+            d_alpha = (product * gamma).sum((2, 3), keepdim=True)
+            d_gamma = (product * alpha).sum(1, keepdim=True)
+            gradients.append((grad * (alpha * gamma), d_alpha, d_gamma))
+        return tuple(gradient for kind in zip(*gradients, strict=True) for gradient in kind)
+
+
+def _thirds(tensors: Sequence[Tensor]) -> tuple[Sequence[Tensor], ...]:
+    m = len(tensors) // 3
+    return tensors[:m], tensors[m : 2 * m], tensors[2 * m :]
 
 
 class ChannelBranch(nn.Module):

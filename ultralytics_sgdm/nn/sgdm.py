@@ -1,7 +1,7 @@
 """SGDM, Static-Guided Dynamic Module: a dynamic kernel that moves only inside the span of shared static kernels.
 
 Paper: SGDM, Xing, Cui, Qi, arXiv 2403.18282; reconstructed from its abstract. The mixture of `dynamic.py` over a set
-of asymmetric static kernels, each a depthwise Conv+BN shared by all samples and positions.
+of asymmetric static kernels, each a depthwise convolution shared by all samples and positions.
 """
 
 from __future__ import annotations
@@ -11,10 +11,10 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
 
-from .dynamic import ChannelBranch, SpatialBranch, check_kernel, mix, razor_width
+from .dynamic import ChannelBranch, SpatialBranch, check_kernel, mix, razor_width, zero_init
 from .registry import register_layer
 
-KERNELS = ((1, 3), (3, 1), (1, 7), (7, 1))
+KERNELS = ((1, 3), (3, 1), (1, 11), (11, 1))
 
 
 def check_kernels(kernels: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
@@ -36,9 +36,8 @@ def check_kernels(kernels: Sequence[Sequence[int]]) -> list[tuple[int, int]]:
 class SGDM(nn.Module):
     """Razor, mixture of static kernels, expand, added to the input.
 
-    A row of its own, `SGDM, [c2, ratio]`, or behind a block in one row (`with_sgdm`). The weight of the last BatchNorm
-    starts at zero, so with c1 == c2 it starts as exactly the identity. With c1 != c2 the input reaches the sum through
-    a 1x1 Conv.
+    A row of its own, `SGDM, [c2, ratio]`, or behind a block in one row (`with_sgdm`). `expand` starts at zero, so with
+    c1 == c2 the module starts as exactly the identity. With c1 != c2 the input reaches the sum through a 1x1 Conv.
 
     Args:
         c1: Input channels.
@@ -55,12 +54,13 @@ class SGDM(nn.Module):
         kernels = check_kernels(kernels)
         c = razor_width(c1, ratio)
         self.razor = Conv(c1, c, 1)
-        self.static = nn.ModuleList(Conv(c, c, k, g=c, act=False) for k in kernels)
+        self.static = nn.ModuleList(
+            nn.Conv2d(c, c, (h, w), padding=(h // 2, w // 2), groups=c, bias=False) for h, w in kernels
+        )
         self.channel = ChannelBranch(c, len(kernels))
         self.spatial = SpatialBranch(c, len(kernels))
         self.act = Conv.default_act
-        self.expand = Conv(c, c2, 1, act=False)
-        nn.init.zeros_(self.expand.bn.weight)
+        self.expand = zero_init(nn.Conv2d(c, c2, 1))
         self.shortcut = nn.Identity() if c1 == c2 else Conv(c1, c2, 1, act=False)
 
     def forward(self, x: Tensor) -> Tensor:
