@@ -10,9 +10,9 @@ same round. On the CPU a time is the processor time of one thread, which other w
 from __future__ import annotations
 
 import argparse
+import itertools
 import json
 import platform
-import re
 import statistics
 import sys
 import tempfile
@@ -21,7 +21,6 @@ from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-import torch.multiprocessing
 import ultralytics
 from torch import Tensor, nn
 from ultralytics import YOLO
@@ -96,30 +95,20 @@ def training_step(name: str, imgsz: int, batch: int, device: torch.device) -> Ca
     return step
 
 
-def most_resident() -> float:
-    """Return the most memory that this process has held so far, MiB (Linux)."""
-    status = Path("/proc/self/status").read_text()
-    return int(re.search(r"VmHWM:\s+(\d+) kB", status).group(1)) / 1024
-
-
-def _memory_of_training(_: int, name: str, imgsz: int, batch: int, device: torch.device, file: Path) -> None:
-    torch.set_num_threads(1)
-    step = training_step(name, imgsz, batch, device)
-    if device.type == "cpu":
-        before = most_resident()
+def peak_memory(step: Callable[[], None], device: torch.device) -> float:
+    """Return the most MiB of tensors, beyond the parameters, that a first training step holds in torch's allocator."""
+    if device.type == "cuda":
+        before = torch.cuda.memory_allocated(device)
+        torch.cuda.reset_peak_memory_stats(device)
         step()
-        peak = most_resident() - before
-    else:
+        return (torch.cuda.max_memory_allocated(device) - before) / 2**20
+    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
-        peak = torch.cuda.max_memory_allocated(device) / 2**20
-    file.write_text(str(peak))
-
-
-def peak_memory(name: str, imgsz: int, batch: int, device: torch.device, folder: Path) -> float:
-    """Return the MiB that one training step takes at most, measured in a process of its own."""
-    file = folder / "peak"
-    torch.multiprocessing.spawn(_memory_of_training, (name, imgsz, batch, device, file))
-    return float(file.read_text())
+    with tempfile.TemporaryDirectory() as folder:
+        profiler.export_chrome_trace(f"{folder}/trace.json")
+        events = json.loads(Path(folder, "trace.json").read_text())["traceEvents"]
+    changes = sorted((e["ts"], e["args"]["Bytes"]) for e in events if e["name"] == "[memory]")
+    return max(itertools.accumulate(change for _, change in changes)) / 2**20
 
 
 def row_times(name: str, imgsz: int, rounds: int, device: torch.device) -> list[tuple[int, str, float]]:
@@ -150,9 +139,8 @@ def benchmark(names: Sequence[str], imgsz: int, batch: int, rounds: int, device:
         sessions = [onnx_session(name, imgsz, Path(folder)) for name in names]
         figures["onnxruntime"] = in_turn([lambda s=s: s(x.cpu()) for s in sessions], rounds, torch.device("cpu"))
     steps = [training_step(name, imgsz // 2, batch, device) for name in names]
+    peaks = [peak_memory(step, device) for step in steps]
     figures["training_step"] = in_turn(steps, max(3, rounds // 2), device)
-    with tempfile.TemporaryDirectory() as folder:
-        peaks = [peak_memory(name, imgsz // 2, batch, device, Path(folder)) for name in names]
     figures["training_memory"] = [{"MiB": round(p), "ratio": round(p / peaks[0], 4)} for p in peaks]
     for kind, values in figures.items():
         for row, value in zip(rows, values, strict=True):
