@@ -33,7 +33,7 @@ setup(
     ],
     extras_require={
         "export": ["onnx>=1.16", "onnxruntime>=1.20", "onnxslim>=0.1.82"],
-        "compare": ["scipy>=1.10"],
+        "compare": ["scipy>=1.10", "timm>=1.0.23"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -41,6 +41,7 @@ setup(
             "setuptools>=77",
             "cloudpickle>=3.1.1",
             "scipy>=1.10",
+            "timm>=1.0.23",
         ],
     },
     entry_points={"console_scripts": ["yolo = ultralytics_sgdm.cli:main", "yolo-sgdm = ultralytics_sgdm.cli:main"]},

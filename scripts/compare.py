@@ -5,13 +5,15 @@
 Differences are to the first model named, seed by seed. OUT gets a JSON file per finished run, and, made from all of
 them, summary.csv with means, spreads and paired differences, differences.png and curves.png. Run again, it keeps
 what is finished and goes on with what was interrupted; models and seeds may be added. Arguments of the form
-key=value are the recipe: they go to the trainer, for all models alike.
+key=value are the recipe: they go to the trainer, for all models alike. Layers of your own that the models name are
+registered in a Python file, which --layers imports.
 """
 
 from __future__ import annotations
 
 import argparse
 import csv
+import importlib
 import json
 import os
 import statistics
@@ -36,7 +38,18 @@ CONFIDENCE = 0.95
 METRIC = "mAP50-95"
 
 
-def run(model: str, seed: int, recipe: dict[str, Any], bf16: bool, folder: Path) -> dict[str, Any]:
+def import_layers(files: Sequence[str]) -> None:
+    """Import Python files, by absolute paths, under the names by which checkpoints find the classes in them."""
+    for file in map(Path, files):
+        sys.path.insert(0, str(file.parent))
+        module = importlib.import_module(file.stem)
+        if Path(getattr(module, "__file__", None) or "").resolve() != file:
+            sys.exit(f"error: --layers {file}: Python finds another module named {file.stem}; rename the file")
+
+
+def run(
+    model: str, seed: int, recipe: dict[str, Any], bf16: bool, folder: Path, layers: Sequence[str]
+) -> dict[str, Any]:
     """Train a model with a seed, or go on where an earlier process was stopped; return the figures of its best.pt.
 
     Args:
@@ -45,7 +58,9 @@ def run(model: str, seed: int, recipe: dict[str, Any], bf16: bool, folder: Path)
         recipe: Arguments of the trainer.
         bf16: Whether to train in bfloat16 with channels last, about twice as fast on many CPUs.
         folder: Folder of the run's own files.
+        layers: Python files that register layers.
     """
+    import_layers(layers)
     start, last = time.monotonic(), folder / "weights/last.pt"
     yolo = YOLO(last if last.exists() else model)
     if not last.exists() or yolo.ckpt["epoch"] >= 0:  # a finished run's checkpoint is stripped of its epoch
@@ -96,7 +111,14 @@ def run_in_process(task: dict[str, Any], result: Path) -> str | None:
 
 
 def compare(
-    models: Sequence[str], seeds: Sequence[int], recipe: dict[str, Any], out: Path, jobs: int, bf16: bool, scratch: Path
+    models: Sequence[str],
+    seeds: Sequence[int],
+    recipe: dict[str, Any],
+    out: Path,
+    jobs: int,
+    bf16: bool,
+    scratch: Path,
+    layers: Sequence[str],
 ) -> list[str]:
     """Do all runs that have no result yet, `jobs` at a time; return the names of those that failed."""
     out.mkdir(parents=True, exist_ok=True)
@@ -110,7 +132,8 @@ def compare(
                 if any(kept[key] != value for key, value in task.items()):
                     sys.exit(f"error: {result} was made with another recipe: {kept['recipe']}; choose another --out")
             else:
-                tasks.append(({**task, "folder": str((scratch / out.name / result.stem).resolve())}, result))
+                folder = str((scratch / out.name / result.stem).resolve())
+                tasks.append(({**task, "folder": folder, "layers": layers}, result))
     with ThreadPoolExecutor(jobs) as pool:
         return [name for name in pool.map(lambda t: run_in_process(*t), tasks) if name]
 
@@ -206,6 +229,9 @@ def main() -> None:
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--scratch", type=Path, default=Path("runs/compare"), help="folder of Ultralytics' files")
     parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one thread")
+    parser.add_argument(
+        "--layers", type=Path, action="append", default=[], metavar="FILE", help="Python file that registers layers"
+    )
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16 with channels last")
     args = parser.parse_intermixed_args()
     models = [a for a in args.arguments if "=" not in a]
@@ -215,9 +241,13 @@ def main() -> None:
     taken = recipe.keys() & {"model", "seed", "project", "name", "resume"}
     if taken:
         parser.error(f"{taken.pop()}= is set by this script")
+    if missing := [str(file) for file in args.layers if not file.is_file()]:
+        parser.error(f"--layers {missing[0]} does not exist")
+    layers = [str(file.resolve()) for file in args.layers]
+    import_layers(layers)
     for model in models:
         YOLO(model)  # a mistake in a YAML is said before anything is trained
-    failed = compare(models, args.seeds, recipe, args.out, args.jobs, args.bf16, args.scratch)
+    failed = compare(models, args.seeds, recipe, args.out, args.jobs, args.bf16, args.scratch, layers)
     if not failed:
         for row in summarize(args.out, models[0]):
             interval = f" +- {row[f'{METRIC} +-']}" if row[f"{METRIC} +-"] != "" else ""

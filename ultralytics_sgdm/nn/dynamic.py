@@ -16,7 +16,6 @@ from numbers import Real
 from typing import Any
 
 import torch
-import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
 
@@ -114,13 +113,14 @@ class ChannelBranch(nn.Module):
     def __init__(self, channels: int, bases: int) -> None:
         super().__init__()
         hidden = max(8, channels // 2)
+        self.pool = nn.AdaptiveAvgPool2d(1)
         self.reduce = nn.Conv2d(channels, hidden, 1)
         self.act = Conv.default_act
         self.generate = zero_init(nn.Conv2d(hidden, bases * channels, 1))
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, C, H, W) to alpha of shape (B, M * C, 1, 1), the C of the first basis first, values in (0, 2)."""
-        return 2 * self.generate(self.act(self.reduce(F.adaptive_avg_pool2d(x, 1)))).sigmoid()
+        return 2 * self.generate(self.act(self.reduce(self.pool(x)))).sigmoid()
 
 
 class SpatialBranch(nn.Module):
