@@ -6,28 +6,13 @@ Paper: SGDM, Xing, Cui, Qi, arXiv 2403.18282; reconstructed from its abstract. T
 
 from __future__ import annotations
 
+import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
 
 from .dynamic import ChannelBranch, SpatialBranch, check_kernel, mix, razor_width
 from .registry import register_layer
-
-
-def taps(x: Tensor, k: int, s: int = 1) -> list[Tensor]:
-    """Return the k * k shifted views of zero-padded `x` that a k x k convolution of stride `s` weighs and sums.
-
-    Args:
-        x: Tensor of shape (B, C, H, W).
-        k: Odd kernel size.
-        s: Stride.
-
-    Returns:
-        k * k tensors of shape (B, C, ceil(H / s), ceil(W / s)), row by row of the kernel.
-    """
-    x = F.pad(x, (k // 2,) * 4)
-    window = [slice(i, i - k + 1 or None, s) for i in range(k)]
-    return [x[:, :, rows, columns] for rows in window for columns in window]
 
 
 @register_layer(like=Conv)
@@ -58,13 +43,36 @@ class RDConv(nn.Module):
         self.spatial = SpatialBranch(c, k * k)
         self.act = Conv.default_act
         self.expand = Conv(c, c2, 1)
+        if s > 1:
+            one_hot = torch.eye(k * k).reshape(k * k, 1, k, k).repeat_interleave(c, 0)
+            self.register_buffer("one_hot", one_hot, persistent=False)
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, c1, H, W) to (B, c2, ceil(H / s), ceil(W / s))."""
         u = self.razor(x)
         static = self.base(u)
-        c, k, s = self.base.out_channels, self.base.kernel_size[0], self.base.stride[0]
+        c = self.base.out_channels
         kernel = self.base.weight.flatten(1).transpose(0, 1).reshape(1, -1, 1, 1)  # in the order of alpha
         alpha = (self.channel(static) * kernel).split(c, 1)
         gamma = self.spatial(static).split(1, 1)
-        return self.expand(self.act(mix(taps(u, k, s), alpha, gamma)))
+        return self.expand(self.act(mix(self.taps(u), alpha, gamma)))
+
+    def taps(self, u: Tensor) -> list[Tensor]:
+        """Return the k * k shifted `u` that `base` weighs and sums, row by row of the kernel.
+
+        Strided views, which cost PyTorch least; in a trace, which is on its way to a converter, strided convolutions
+        with `one_hot`: they cost ONNX Runtime less, and ncnn has no slice with a step.
+
+        Args:
+            u: Tensor of shape (B, C, H, W).
+
+        Returns:
+            k * k tensors of shape (B, C, ceil(H / s), ceil(W / s)).
+        """
+        c, k, s = self.base.out_channels, self.base.kernel_size[0], self.base.stride[0]
+        if s > 1 and torch.jit.is_tracing():
+            kernels = [self.one_hot[i : i + c] for i in range(0, k * k * c, c)]
+            return [F.conv2d(u, kernel, stride=s, padding=k // 2, groups=c) for kernel in kernels]
+        u = F.pad(u, (k // 2,) * 4)
+        window = [slice(i, i - k + 1 or None, s) for i in range(k)]
+        return [u[:, :, rows, columns] for rows in window for columns in window]
