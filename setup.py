@@ -34,6 +34,7 @@ setup(
     extras_require={
         "export": ["onnx>=1.16", "onnxruntime>=1.20", "onnxslim>=0.1.82"],
         "compare": ["scipy>=1.10", "timm>=1.0.23"],
+        "ray": ["ray>=2.45"],  # the first for Python 3.13
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -42,6 +43,7 @@ setup(
             "cloudpickle>=3.1.1",
             "scipy>=1.10",
             "timm>=1.0.23",
+            "ray>=2.45",
         ],
     },
     entry_points={"console_scripts": ["yolo = ultralytics_sgdm.cli:main", "yolo-sgdm = ultralytics_sgdm.cli:main"]},

@@ -7,6 +7,13 @@ them, summary.csv with means, spreads and paired differences, differences.png an
 what is finished and goes on with what was interrupted; models and seeds may be added. Arguments of the form
 key=value are the recipe: they go to the trainer, for all models alike. Layers of your own that the models name are
 registered in a Python file, which --layers imports.
+
+With --ray the runs are tasks of a Ray cluster, one per GPU, or one per CPU where there is no GPU or device=cpu is said.
+Results are the same, and are written by this process. Every node needs the same environment (this package, PyTorch),
+and what the recipe and --layers name (data, pretrained weights) under the same paths, on a shared file system or as
+copies; model YAMLs travel with the tasks. A run whose process or node dies is taken up again, up to three times: from its last
+epoch where its files are at hand (on the same node, or if SCRATCH is shared between the nodes), else from the start.
+Going on is Ultralytics' resume: the figures are then not those of an undisturbed run to the last digit.
 """
 
 from __future__ import annotations
@@ -20,15 +27,18 @@ import statistics
 import subprocess
 import sys
 import time
+import zipfile
 from collections.abc import Sequence
 from concurrent.futures import ThreadPoolExecutor
+from importlib.util import find_spec
 from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from matplotlib import pyplot as plt
 from scipy import stats
-from ultralytics import YOLO, cfg
+from ultralytics import YOLO, cfg, nn
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils.torch_utils import get_flops
 
@@ -62,12 +72,14 @@ def run(
     """
     import_layers(layers)
     start, last = time.monotonic(), folder / "weights/last.pt"
-    yolo = YOLO(last if last.exists() else model)
-    if not last.exists() or yolo.ckpt["epoch"] >= 0:  # a finished run's checkpoint is stripped of its epoch
+    resume = zipfile.is_zipfile(last)  # not if it is only half written
+    yolo = YOLO(last if resume else model)
+    # The epochs count from 0, and a finished run's checkpoint is soon stripped to -1.
+    if not resume or 0 <= yolo.ckpt["epoch"] < yolo.ckpt["train_args"]["epochs"] - 1:
         if bf16:
             yolo.add_callback("on_train_start", _to_bf16)
         place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True, "plots": False}
-        yolo.train(**({"resume": True} if last.exists() else {**recipe, **place, "seed": seed}))
+        yolo.train(**({"resume": True} if resume else {**recipe, **place, "seed": seed}))
     best = YOLO(folder / "weights/best.pt")
     settings = {k: recipe[k] for k in ("data", "imgsz", "batch", "workers", "device") if k in recipe}
     box = best.val(**settings, plots=False, project=str(folder), name="val", exist_ok=True).box
@@ -110,6 +122,73 @@ def run_in_process(task: dict[str, Any], result: Path) -> str | None:
     return None if status == 0 else result.stem
 
 
+def run_on_node(task: dict[str, Any], spec: dict[str, Any], cwd: Path) -> dict[str, Any]:
+    """Call `run` in a worker process of Ray, with the model of `spec` and relative paths as in `cwd`."""
+    import ultralytics_sgdm  # noqa: F401, F811, as above: Ray ships this function, not the file that it stands in
+
+    folder = Path(task["folder"])
+    folder.mkdir(parents=True, exist_ok=True)
+    with folder.with_suffix(".log").open("ab") as f:
+        for stream in (1, 2):
+            os.dup2(f.fileno(), stream)
+    cwd.mkdir(parents=True, exist_ok=True)
+    os.chdir(cwd)
+    file = folder / Path(spec["yaml_file"]).name
+    file.write_text(yaml.safe_dump(spec, sort_keys=False))
+    return {**run(**{**task, "model": str(file), "folder": folder}), "model": task["model"]}
+
+
+def run_over_ray(tasks: Sequence[tuple[dict[str, Any], Path]], address: str | None) -> list[str]:
+    """Call `run` in a Ray cluster, one run per GPU or CPU, and keep the results; return the names of what failed.
+
+    Args:
+        tasks: Arguments of `run`, and the file of the result.
+        address: Cluster, as `ray.init` takes it; None for that of the environment, or a new one on this machine.
+    """
+    import ray
+
+    try:
+        ray.init(address, include_dashboard=False, log_to_driver=False)
+    except ConnectionError as e:
+        sys.exit(f"error: {e}")
+    on_gpu = ray.cluster_resources().get("GPU", 0) > 0 and tasks[0][0]["recipe"].get("device") != "cpu"
+    print(f"Ray: {len(tasks)} runs, one per {'GPU' if on_gpu else 'CPU'}", flush=True)
+    remote = ray.remote(
+        num_cpus=1,
+        num_gpus=int(on_gpu),
+        max_calls=1,  # a process per run, as without Ray
+        max_retries=3,  # of those whose process dies; errors of Python are final
+        runtime_env={"env_vars": {"OMP_NUM_THREADS": "1"}},
+    )(run_on_node)
+    specs = {model: nn.yaml_model_load(model) for model in {task["model"] for task, _ in tasks}}
+    failed = []
+    try:
+        pending = {remote.remote(task, specs[task["model"]], Path.cwd()): (task, result) for task, result in tasks}
+        while pending:
+            (reference,), _ = ray.wait(list(pending))
+            task, result = pending.pop(reference)
+            try:
+                keep(ray.get(reference), result)
+                print(f"{result.stem}: done", flush=True)
+            except ray.exceptions.RayError as e:
+                log = Path(task["folder"]).with_suffix(".log")
+                log.parent.mkdir(parents=True, exist_ok=True)
+                with log.open("a") as f:
+                    f.write(f"{e}\n")
+                print(f"{result.stem}: failed, see {log}", flush=True)
+                failed.append(result.stem)
+    finally:
+        ray.shutdown()
+    return failed
+
+
+def keep(result: dict[str, Any], file: Path) -> None:
+    """Write a result so that the file is whole or not there."""
+    part = file.with_suffix(".part")
+    part.write_text(json.dumps(result, indent=1) + "\n")
+    part.replace(file)
+
+
 def compare(
     models: Sequence[str],
     seeds: Sequence[int],
@@ -119,8 +198,9 @@ def compare(
     bf16: bool,
     scratch: Path,
     layers: Sequence[str],
+    ray: str | None = None,
 ) -> list[str]:
-    """Do all runs that have no result yet, `jobs` at a time; return the names of those that failed."""
+    """Do all runs that have no result yet, `jobs` at a time or over Ray; return the names of those that failed."""
     out.mkdir(parents=True, exist_ok=True)
     tasks = []
     for seed in seeds:
@@ -134,6 +214,8 @@ def compare(
             else:
                 folder = str((scratch / out.name / result.stem).resolve())
                 tasks.append(({**task, "folder": folder, "layers": layers}, result))
+    if tasks and ray is not None:
+        return run_over_ray(tasks, ray or None)
     with ThreadPoolExecutor(jobs) as pool:
         return [name for name in pool.map(lambda t: run_in_process(*t), tasks) if name]
 
@@ -218,19 +300,24 @@ def main() -> None:
     """Run the command line."""
     if sys.argv[1:2] == ["--run"]:
         task = json.loads(sys.argv[2])
-        result = run(**{**task, "folder": Path(task["folder"])})
-        part = Path(sys.argv[3]).with_suffix(".part")
-        part.write_text(json.dumps(result, indent=1) + "\n")
-        part.replace(sys.argv[3])
+        keep(run(**{**task, "folder": Path(task["folder"])}), Path(sys.argv[3]))
         return
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("arguments", nargs="+", help="model YAMLs, the reference first, and key=value of the recipe")
     parser.add_argument("--seeds", type=int, nargs="+", default=[0, 1, 2])
     parser.add_argument("--out", type=Path, required=True, help="folder of the results")
     parser.add_argument("--scratch", type=Path, default=Path("runs/compare"), help="folder of Ultralytics' files")
-    parser.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one thread")
     parser.add_argument(
         "--layers", type=Path, action="append", default=[], metavar="FILE", help="Python file that registers layers"
+    )
+    where = parser.add_mutually_exclusive_group()
+    where.add_argument("--jobs", type=int, default=1, help="runs at a time, each on one thread")
+    where.add_argument(
+        "--ray",
+        nargs="?",
+        const="",
+        metavar="ADDRESS",
+        help="run over a Ray cluster: host:port, 'local' to start one, or nothing for that of RAY_ADDRESS",
     )
     parser.add_argument("--bf16", action="store_true", help="train in bfloat16 with channels last")
     args = parser.parse_intermixed_args()
@@ -245,9 +332,16 @@ def main() -> None:
         parser.error(f"--layers {missing[0]} does not exist")
     layers = [str(file.resolve()) for file in args.layers]
     import_layers(layers)
+    if args.ray is not None:
+        if args.ray and ":" not in args.ray and args.ray not in ("auto", "local"):
+            parser.error(f"--ray {args.ray!r} must be host:port, auto or local; name the models before --ray")
+        if recipe.get("device", "cpu") != "cpu":
+            parser.error("with --ray each run has the GPU that Ray gives it: leave device= out, or say device=cpu")
+        if not find_spec("ray"):
+            parser.error('--ray needs Ray: pip install -e ".[ray]"')
     for model in models:
         YOLO(model)  # a mistake in a YAML is said before anything is trained
-    failed = compare(models, args.seeds, recipe, args.out, args.jobs, args.bf16, args.scratch, layers)
+    failed = compare(models, args.seeds, recipe, args.out, args.jobs, args.bf16, args.scratch, layers, args.ray)
     if not failed:
         for row in summarize(args.out, models[0]):
             interval = f" +- {row[f'{METRIC} +-']}" if row[f"{METRIC} +-"] != "" else ""

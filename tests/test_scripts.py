@@ -108,11 +108,15 @@ def test_compare_pairs_seeds_keeps_what_is_done_and_resumes(shell, tmp_path):
     assert {p.name for p in (tmp_path / "results").glob("*.png")} == {"differences.png", "curves.png"}
 
     (tmp_path / "results/yolov8n-sgdm-0.json").unlink()  # as if killed between training and its last line
-    stamp = (tmp_path / "runs/compare/results/yolov8n-sgdm-0/weights/best.pt").stat().st_mtime_ns
+    best, last = (tmp_path / f"runs/compare/results/yolov8n-sgdm-0/weights/{name}.pt" for name in ("best", "last"))
+    stamp = best.stat().st_mtime_ns
     assert "yolov8n-0: done" not in shell(*command, cwd=tmp_path)
-    assert (tmp_path / "runs/compare/results/yolov8n-sgdm-0/weights/best.pt").stat().st_mtime_ns == stamp
-    again = json.loads((tmp_path / "results/yolov8n-sgdm-0.json").read_text())
-    assert {**again, "minutes": 0} == {**ours, "minutes": 0}
+    (tmp_path / "results/yolov8n-sgdm-0.json").rename(tmp_path / "again.json")
+    torch.save({**torch.load(last, weights_only=False), "epoch": 1}, last)  # as if killed before it was stripped
+    shell(*command, cwd=tmp_path)
+    assert best.stat().st_mtime_ns == stamp
+    for file in ("again.json", "results/yolov8n-sgdm-0.json"):
+        assert {**json.loads((tmp_path / file).read_text()), "minutes": 0} == {**ours, "minutes": 0}
     assert "was made with another recipe" in shell(*command, "epochs=3", cwd=tmp_path, status=1)
 
 
