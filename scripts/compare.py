@@ -11,9 +11,9 @@ registered in a Python file, which --layers imports.
 With --ray the runs are tasks of a Ray cluster, one per GPU, or one per CPU where there is no GPU or device=cpu is said.
 Results are the same, and are written by this process. Every node needs the same environment (this package, PyTorch),
 and what the recipe and --layers name (data, pretrained weights) under the same paths, on a shared file system or as
-copies; model YAMLs travel with the tasks. A run whose process or node dies is taken up again, up to three times: from its last
-epoch where its files are at hand (on the same node, or if SCRATCH is shared between the nodes), else from the start.
-Going on is Ultralytics' resume: the figures are then not those of an undisturbed run to the last digit.
+copies; model YAMLs travel with the tasks. A run whose process or node dies is taken up again, up to three times: from
+its last epoch where its files are at hand (on the same node, or if SCRATCH is shared between the nodes), else from the
+start. Going on is Ultralytics' resume: the figures are then not those of an undisturbed run to the last digit.
 """
 
 from __future__ import annotations
