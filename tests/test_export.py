@@ -63,7 +63,7 @@ def same(got, wanted, tolerance=1e-4):
 
 def computed_weights(graph):
     """Return the convolutions whose weight is no constant, or that of a constant's dequantization."""
-    constant = {t.name for t in graph.initializer}
+    constant = {t.name for t in graph.initializer} | {n.output[0] for n in graph.node if n.op_type == "Constant"}
     constant |= {n.output[0] for n in graph.node if n.op_type == "DequantizeLinear" and n.input[0] in constant}
     return [n.name for n in graph.node if n.op_type == "Conv" and n.input[1] not in constant]
 

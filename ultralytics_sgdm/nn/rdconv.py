@@ -60,8 +60,8 @@ class RDConv(nn.Module):
     def taps(self, u: Tensor) -> list[Tensor]:
         """Return the k * k shifted `u` that `base` weighs and sums, row by row of the kernel.
 
-        Strided views, which cost PyTorch least; in a trace, which is on its way to a converter, strided convolutions
-        with `one_hot`: they cost ONNX Runtime less, and ncnn has no slice with a step.
+        They are strided views, which cost PyTorch least. A trace is on its way to a converter, and ncnn has no slice
+        with a step: there they are convolutions with `one_hot`.
 
         Args:
             u: Tensor of shape (B, C, H, W).
