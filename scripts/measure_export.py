@@ -25,6 +25,7 @@ import cv2
 import numpy as np
 import torch
 from ultralytics import YOLO
+from ultralytics.data.loaders import LoadImagesAndVideos
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.nn.autobackend import AutoBackend
 from ultralytics.utils.nms import non_max_suppression
@@ -180,7 +181,7 @@ def main() -> None:
     parser.add_argument("--output", type=Path, default=Path("results/export-formats.csv"))
     arguments = parser.parse_args()
     torch.set_num_threads(1)
-    files = sorted(f for f in Path(check_det_dataset(arguments.data)["val"]).iterdir())
+    files = [Path(f) for f in LoadImagesAndVideos(check_det_dataset(arguments.data)["val"]).files]
     machine = f"{len(os.sched_getaffinity(0))} core of a {platform.machine()} CPU, torch {torch.__version__}"
     rows = list(csv.DictReader(arguments.output.open())) if arguments.output.exists() else []
     for form in FORMATS:
