@@ -23,6 +23,7 @@ import csv
 import importlib
 import json
 import os
+import socket
 import statistics
 import subprocess
 import sys
@@ -333,8 +334,12 @@ def main() -> None:
     layers = [str(file.resolve()) for file in args.layers]
     import_layers(layers)
     if args.ray is not None:
-        if args.ray and ":" not in args.ray and args.ray not in ("auto", "local"):
-            parser.error(f"--ray {args.ray!r} must be host:port, auto or local; name the models before --ray")
+        if args.ray not in ("", "auto", "local"):
+            host, _, port = args.ray.removeprefix("ray://").rpartition(":")
+            try:
+                socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself would try for minutes
+            except (OSError, ValueError) as e:
+                parser.error(f"--ray {args.ray}: {e}; say host:port of a cluster, auto or local, after the models")
         if recipe.get("device", "cpu") != "cpu":
             parser.error("with --ray each run has the GPU that Ray gives it: leave device= out, or say device=cpu")
         if not find_spec("ray"):

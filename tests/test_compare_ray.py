@@ -158,7 +158,8 @@ def test_no_process_of_ray_remains(runs):
     ("arguments", "message"),
     [
         (("--ray", "tiny.yaml", "data=a.yaml"), "name the models, and the data set"),
-        (("tiny.yaml", "--ray", "other.yaml", "data=a.yaml"), "--ray 'other.yaml' must be host:port, auto or local"),
+        (("tiny.yaml", "--ray", "other.yaml", "data=a.yaml"), "--ray other.yaml: invalid"),
+        (("tiny.yaml", "data=a.yaml", "--ray", "127.0.0.1:1"), "--ray 127.0.0.1:1: [Errno"),
         (("tiny.yaml", "data=a.yaml", "device=0", "--ray"), "leave device= out, or say device=cpu"),
         (("tiny.yaml", "data=a.yaml", "--ray", "--jobs", "2"), "not allowed with argument"),
     ],
