@@ -1,4 +1,4 @@
-"""Export a trained detector to each format; measure error, boxes, size and latency against PyTorch, and mAP where int8.
+"""Export a trained detector to each format; measure error, boxes, size, latency against PyTorch, mAP of ONNX and int8.
 
     taskset -c 0 python scripts/measure_export.py best.pt data.yaml --imgsz 192 --output results/export-formats.csv
 

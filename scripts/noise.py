@@ -40,7 +40,7 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from compare import METRIC, paired_difference
+from compare import METRIC, keep, paired_difference
 from matplotlib import pyplot as plt
 from ultralytics import YOLO, cfg
 from ultralytics.data import BaseDataset
@@ -249,17 +249,15 @@ def measure_all(checkpoints: Sequence[Checkpoint], options: dict[str, Any], out:
         for key, value in options.items():
             if result[key] != value:
                 raise ConfigError(f"{file} was made with {key} {result[key]}, not {value}; choose another --out")
-    todo = {out / f"{c.model}-{c.seed}.json": c for c in checkpoints}
-    for file, checkpoint in todo.items():
+    files = {out / f"{c.model}-{c.seed}.json": c for c in checkpoints}
+    for file, checkpoint in files.items():
         if file in kept and kept[file]["date"] != checkpoint.date:
             raise ConfigError(f"{file} is of another training than {checkpoint.file}; choose another --out")
     out.mkdir(parents=True, exist_ok=True)
-    for file, checkpoint in todo.items():
+    for file, checkpoint in files.items():
         if file not in kept:
             rows = list(measure(checkpoint, **options))
-            part = file.with_suffix(".part")
-            part.write_text(json.dumps({**checkpoint._asdict(), **options, "rows": rows}, indent=1) + "\n")
-            part.replace(file)
+            keep({**checkpoint._asdict(), **options, "rows": rows}, file)
 
 
 def summarize(out: Path, reference: str) -> list[dict[str, Any]]:

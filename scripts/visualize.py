@@ -81,8 +81,7 @@ def kernel_names(layer: nn.Module, count: int | None) -> list[str]:
         k = layer.base.kernel_size[0]
         names = [f"{i - k // 2},{j - k // 2}" for i in range(k) for j in range(k)]
     else:
-        static = (next(m for m in s.modules() if isinstance(m, nn.Conv2d)) for s in getattr(layer, "static", ()))
-        names = ["x".join(map(str, conv.kernel_size)) for conv in static]
+        names = ["x".join(map(str, conv.kernel_size)) for conv in getattr(layer, "static", ())]
     return names if count in (None, len(names)) else [f"kernel {m}" for m in range(count)]
 
 
