@@ -43,7 +43,7 @@ from ultralytics import YOLO, cfg, nn
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils.torch_utils import get_flops
 
-import ultralytics_sgdm  # noqa: F401, for its layers
+from ultralytics_sgdm.configs import ConfigError
 
 CONFIDENCE = 0.95
 METRIC = "mAP50-95"
@@ -125,7 +125,7 @@ def run_in_process(task: dict[str, Any], result: Path) -> str | None:
 
 def run_on_node(task: dict[str, Any], spec: dict[str, Any], cwd: Path) -> dict[str, Any]:
     """Call `run` in a worker process of Ray, with the model of `spec` and relative paths as in `cwd`."""
-    import ultralytics_sgdm  # noqa: F401, F811, as above: Ray ships this function, not the file that it stands in
+    import ultralytics_sgdm  # noqa: F401, for its layers: Ray ships this function, not the file that it stands in
 
     folder = Path(task["folder"])
     folder.mkdir(parents=True, exist_ok=True)
@@ -260,7 +260,8 @@ def summarize(out: Path, reference: str) -> list[dict[str, Any]]:
         writer = csv.DictWriter(f, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
-    _plot_differences(rows, results, reference, out / "differences.png")
+    if len(rows) > 1:
+        _plot_differences(rows, results, reference, out / "differences.png")
     _plot_curves(results, names, out / "curves.png")
     return rows
 
@@ -345,7 +346,10 @@ def main() -> None:
         if not find_spec("ray"):
             parser.error('--ray needs Ray: pip install -e ".[ray]"')
     for model in models:
-        YOLO(model)  # a mistake in a YAML is said before anything is trained
+        try:
+            YOLO(model)  # a mistake in a YAML is said before anything is trained
+        except ConfigError as e:
+            sys.exit(f"error: {e}")
     failed = compare(models, args.seeds, recipe, args.out, args.jobs, args.bf16, args.scratch, layers, args.ray)
     if not failed:
         for row in summarize(args.out, models[0]):

@@ -120,6 +120,13 @@ def test_compare_pairs_seeds_keeps_what_is_done_and_resumes(shell, tmp_path):
     assert "was made with another recipe" in shell(*command, "epochs=3", cwd=tmp_path, status=1)
 
 
+def test_compare_names_a_model_that_is_not_there(error_of, tmp_path, monkeypatch):
+    pytest.importorskip("scipy")
+    monkeypatch.chdir(tmp_path)
+    assert "yolov8n-sdgm.yaml" in error_of("compare", "yolov8n-sdgm.yaml", "data=data.yaml", "--out", "out")
+    assert not Path("out").exists()
+
+
 def test_the_interval_of_a_paired_difference_is_students():
     pytest.importorskip("scipy")
     compare = runpy.run_path(str(SCRIPTS / "compare.py"))["paired_difference"]
