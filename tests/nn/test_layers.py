@@ -63,8 +63,7 @@ def reference_sgdm(layer, x):
     for conv in layer.static:
         rows, columns = ((k - size) // 2 for size in conv.kernel_size)
         bases.append(F.pad(conv.weight[:, 0], (columns, columns, rows, rows)))
-    guide = sum(F.conv2d(u, s[:, None], padding=k // 2, groups=c) for s in bases)
-    alpha, gamma = layer.channel(guide).reshape(b, m, c), layer.spatial(guide)
+    alpha, gamma = layer.channel(u).reshape(b, m, c), layer.spatial(u)
     kernel = torch.einsum("bmc,bmhw,mckl->bcklhw", alpha, gamma, torch.stack(bases))
     return layer.shortcut(x) + layer.expand(layer.act(apply_kernel(kernel, u, 1)))
 

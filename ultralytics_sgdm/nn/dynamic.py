@@ -106,7 +106,7 @@ class ChannelBranch(nn.Module):
     """Channel weights of the mixture: mean over (H, W), 1x1, activation, 1x1, `2 * sigmoid`; exactly 1 at the start.
 
     Args:
-        channels: C, the features of a response.
+        channels: C, the features that the branch looks at, as many as a response has.
         bases: M, the number of basis kernels.
     """
 
@@ -127,7 +127,7 @@ class SpatialBranch(nn.Module):
     """Spatial weights of the mixture: 1x1 to M maps, `2 * sigmoid`; exactly 1 at the start.
 
     Args:
-        channels: C, the features of a response.
+        channels: C, the features that the branch looks at, as many as a response has.
         bases: M, the number of basis kernels.
     """
 

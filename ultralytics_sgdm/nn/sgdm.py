@@ -66,8 +66,7 @@ class SGDM(nn.Module):
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, c1, H, W) to (B, c2, H, W)."""
         u = self.razor(x)
+        alpha = self.channel(u).split(self.razor.conv.out_channels, 1)
+        gamma = self.spatial(u).split(1, 1)
         responses = [conv(u) for conv in self.static]
-        guide = sum(responses[1:], start=responses[0])
-        alpha = self.channel(guide).split(self.razor.conv.out_channels, 1)
-        gamma = self.spatial(guide).split(1, 1)
         return self.expand(self.act(mix(responses, alpha, gamma))).add_(self.shortcut(x))
