@@ -84,7 +84,7 @@ def test_dynamic_onnx_of_every_shipped_detector(any_detector):
     assert scopes
     for scope in scopes:
         nodes = COUNT["inside"](graph.node, scope)
-        assert 0 < len(nodes) <= (37 if "sgdm" in scope else 57)
+        assert 0 < len(nodes) <= (34 if "sgdm" in scope else 57)
         assert not {node.op_type for node in nodes} & set(COUNT["SHAPE_ARITHMETIC"])
 
 
