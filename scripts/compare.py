@@ -3,8 +3,9 @@
     python scripts/compare.py yolov8n.yaml yolov8n-sgdm.yaml data=bccd/data.yaml epochs=60 imgsz=192 --out results/bccd
 
 Differences are to the first model named, seed by seed. OUT gets a JSON file per finished run, and, made from all of
-them, summary.csv with means, spreads and paired differences, differences.png and curves.png. Run again, it keeps
-what is finished and goes on with what was interrupted; models and seeds may be added. Arguments of the form
+them, summary.csv with means, spreads and paired differences, the same as a table for people in summary.md,
+differences.png and curves.png. Run again, it keeps what is finished and goes on with what was interrupted; models and
+seeds may be added. Arguments of the form
 key=value are the recipe: they go to the trainer, for all models alike. Layers of your own that the models name are
 registered in a Python file, which --layers imports.
 
@@ -230,7 +231,7 @@ def paired_difference(ours: dict[int, float], reference: dict[int, float]) -> tu
 
 
 def summarize(out: Path, reference: str) -> list[dict[str, Any]]:
-    """Make summary.csv, differences.png and curves.png of a folder of results; return the rows of the summary."""
+    """Make summary.csv, summary.md and the two plots of a folder of results; return the rows of the summary."""
     results: dict[str, dict[int, dict]] = {}
     for file in sorted(out.glob("*-*.json")):
         result = json.loads(file.read_text())
@@ -260,10 +261,28 @@ def summarize(out: Path, reference: str) -> list[dict[str, Any]]:
         writer = csv.DictWriter(f, rows[0].keys())
         writer.writeheader()
         writer.writerows(rows)
+    (out / "summary.md").write_text(_table(rows), encoding="utf-8")
     if len(rows) > 1:
         _plot_differences(rows, results, reference, out / "differences.png")
     _plot_curves(results, names, out / "curves.png")
     return rows
+
+
+def _table(rows: list[dict]) -> str:
+    lines = [
+        f"| model | parameters | seeds | {METRIC} | difference | mAP50 | difference |",
+        "|---|---:|---|---:|---:|---:|---:|",
+    ]
+    for i, row in enumerate(rows):
+        cells = [Path(row["model"]).stem, f"{row['parameters']:,}", row["seeds"]]
+        for metric in (METRIC, "mAP50"):
+            spread, interval = row[f"{metric} std"], row[f"{metric} +-"]
+            cells.append(f"{row[metric]:.1f}" + (f" ± {spread:.1f}" if spread != "" else ""))
+            cells.append(f"{row[f'{metric} difference']:+.1f}" + (f" ± {interval:.1f}" if interval != "" else ""))
+            if i == 0:
+                cells[-1] = ""
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
 
 
 def _plot_differences(rows: list[dict], results: dict[str, dict[int, dict]], reference: str, file: Path) -> None:

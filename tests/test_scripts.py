@@ -106,6 +106,8 @@ def test_compare_pairs_seeds_keeps_what_is_done_and_resumes(shell, tmp_path):
     assert [row["model"] for row in rows] == list(models)
     assert int(rows[1]["parameters"]) - int(rows[0]["parameters"]) == 187_428
     assert {p.name for p in (tmp_path / "results").glob("*.png")} == {"differences.png", "curves.png"}
+    table = (tmp_path / "results/summary.md").read_text(encoding="utf-8").splitlines()
+    assert table[3].startswith(f"| yolov8n-sgdm | {int(rows[1]['parameters']):,} | 0 |")
 
     (tmp_path / "results/yolov8n-sgdm-0.json").unlink()  # as if killed between training and its last line
     best, last = (tmp_path / f"runs/compare/results/yolov8n-sgdm-0/weights/{name}.pt" for name in ("best", "last"))
