@@ -65,15 +65,14 @@ def mix(responses: Sequence[Tensor], alpha: Sequence[Tensor], gamma: Sequence[Te
 
 
 def _mix(responses: Sequence[Tensor], alpha: Sequence[Tensor], gamma: Sequence[Tensor]) -> Tensor:
-    weights = [a * g for a, g in zip(alpha, gamma, strict=True)]
-    y = responses[0] * weights[0]
-    for response, weight in zip(responses[1:], weights[1:], strict=True):
-        y += response * weight  # not addcmul, which converters to ncnn do not know
+    y = responses[0] * alpha[0] * gamma[0]  # in this order: alpha * gamma would not be in channels_last
+    for r, a, g in zip(responses[1:], alpha[1:], gamma[1:], strict=True):
+        y += r * a * g  # not addcmul, which converters to ncnn do not know
     return y
 
 
 class Mixture(torch.autograd.Function):
-    """`mix` for training: the products `alpha * gamma` are computed again in the backward pass, not kept for it."""
+    """`mix` for training: products are computed again in the backward pass, not kept for it."""
 
     @staticmethod
     def forward(*tensors: Tensor) -> Tensor:
@@ -93,7 +92,7 @@ class Mixture(torch.autograd.Function):
             product = grad * response
             d_alpha = (product * gamma).sum((2, 3), keepdim=True)
             d_gamma = (product * alpha).sum(1, keepdim=True)
-            gradients.append((grad * (alpha * gamma), d_alpha, d_gamma))
+            gradients.append((grad * alpha * gamma, d_alpha, d_gamma))
         return tuple(gradient for kind in zip(*gradients, strict=True) for gradient in kind)
 
 
