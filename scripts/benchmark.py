@@ -1,6 +1,6 @@
 """What models cost: parameters, GFLOPs, latency, training step and memory, each beside the first model named.
 
-    python scripts/benchmark.py yolov8n.yaml yolov8n-sgdm.yaml --out results/benchmark-yolov8n.json
+    python scripts/benchmark.py yolov8n.yaml yolov8n-sgdm.yaml --compile --out results/benchmark-yolov8n.json
     python scripts/benchmark.py yolov8n-sgdm.yaml --rows        # where the time goes, row by row
 
 Models run in turn, round by round; a ratio is the median over rounds of a model's time to the first model's in the
@@ -61,6 +61,13 @@ def in_turn(calls: Sequence[Callable[[], object]], rounds: int, device: torch.de
 def fused(name: str, device: torch.device) -> nn.Module:
     """Return a model as it is used for inference."""
     return YOLO(name).model.eval().fuse(verbose=False).to(device)
+
+
+def compiled(name: str, x: Tensor) -> nn.Module:
+    """Return `fused` under torch.compile; its first call compiles."""
+    model = fused(name, x.device)
+    model(x)  # the Detect head keeps what follows from the size, which is no part of a graph
+    return torch.compile(model)
 
 
 def onnx_session(name: str, imgsz: int, folder: Path) -> Callable[[Tensor], object]:
@@ -125,7 +132,9 @@ def row_times(name: str, imgsz: int, rounds: int, device: torch.device) -> list[
     return [(row.i, row.type.rpartition(".")[2], statistics.median(t[WARM_UP:])) for row, t in times.items()]
 
 
-def benchmark(names: Sequence[str], imgsz: int, batch: int, rounds: int, device: torch.device) -> dict:
+def benchmark(
+    names: Sequence[str], imgsz: int, batch: int, rounds: int, device: torch.device, compile_too: bool
+) -> dict:
     """Return the machine, the versions, and a row of figures for each model."""
     models = [fused(name, device) for name in names]
     x = torch.rand(1, 3, imgsz, imgsz, device=device)
@@ -136,6 +145,9 @@ def benchmark(names: Sequence[str], imgsz: int, batch: int, rounds: int, device:
         rows.append({"model": name, "parameters": parameters, "gflops": round(get_flops(model, imgsz), 3)})
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         figures = {"pytorch": in_turn([lambda m=m: m(x) for m in models], rounds, device)}
+        if compile_too:
+            programs = [compiled(name, x) for name in names]
+            figures["torch_compile"] = in_turn([lambda p=p: p(x) for p in programs], rounds, device)
         sessions = [onnx_session(name, imgsz, Path(folder)) for name in names]
         figures["onnxruntime"] = in_turn([lambda s=s: s(x.cpu()) for s in sessions], rounds, torch.device("cpu"))
     steps = [training_step(name, imgsz // 2, batch, device) for name in names]
@@ -169,6 +181,7 @@ def main() -> None:
     parser.add_argument("--imgsz", type=int, default=640, help="pixels; the training step takes half")
     parser.add_argument("--batch", type=int, default=4, help="images of a training step")
     parser.add_argument("--rounds", type=int, default=20)
+    parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes a model, a C++ compiler")
     parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu or cuda:0")
     parser.add_argument("--rows", action="store_true", help="time each row of the models instead")
     parser.add_argument("--out", type=Path, help="JSON file to write")
@@ -182,11 +195,11 @@ def main() -> None:
             for i, kind, ms in row_times(name, args.imgsz, args.rounds, args.device):
                 print(f"{i:>4}  {kind:<16}{ms:>8.2f} ms")
         return
-    result = benchmark(args.models, args.imgsz, args.batch, args.rounds, args.device)
+    result = benchmark(args.models, args.imgsz, args.batch, args.rounds, args.device, args.compile)
     if args.out:
         args.out.parent.mkdir(parents=True, exist_ok=True)
         args.out.write_text(json.dumps(result, indent=2) + "\n")
-    kinds = ("pytorch", "onnxruntime", "training_step", "training_memory")
+    kinds = [key for key, value in result["rows"][0].items() if isinstance(value, dict)]
     print(f"{'model':<26}{'parameters':>12}{'GFLOPs':>8}" + "".join(f"{kind:>24}" for kind in kinds))
     for row in result["rows"]:
         cells = []
