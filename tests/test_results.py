@@ -1,12 +1,14 @@
 """The comparisons in results/, and README.md, which holds their tables."""
 
 import importlib
+import json
 import shutil
 from pathlib import Path
 
 import pytest
 
 ROOT = Path(__file__).parents[1]
+README = (ROOT / "README.md").read_text(encoding="utf-8")
 COMPARISONS = sorted(file.parent for file in ROOT.glob("results/*/summary.md"))
 
 
@@ -21,4 +23,12 @@ def test_tables_are_those_of_the_runs(folder, tmp_path, monkeypatch):
     table = (folder / "summary.md").read_text(encoding="utf-8")
     for name in ("summary.csv", "summary.md"):
         assert (tmp_path / name).read_text(encoding="utf-8") == (folder / name).read_text(encoding="utf-8")
-    assert table in (ROOT / "README.md").read_text(encoding="utf-8")
+    assert table in README
+
+
+def test_the_table_of_costs_is_that_of_the_benchmark():
+    rows = json.loads((ROOT / "results/benchmark-yolov8n.json").read_text())["rows"]
+    for row in rows:
+        costs = [value for value in row.values() if isinstance(value, dict)]
+        cells = [f"{cost[unit]:.0f} {unit} ({cost['ratio']:.2f})" for cost in costs for unit in cost if unit != "ratio"]
+        assert f"| {row['model']} | {' | '.join(cells)} |" in README
