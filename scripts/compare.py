@@ -298,7 +298,7 @@ def _plot_differences(rows: list[dict], results: dict[str, dict[int, dict]], ref
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(others)), [Path(row["model"]).stem for row in others])
     axes.set_ylim(len(others) - 0.5, -0.5)
-    axes.set_xlabel(f"{METRIC}, difference to {Path(reference).stem}; grey: seeds, blue: mean and 95 % interval")
+    axes.set_xlabel(f"{METRIC}, difference to {Path(reference).stem}\ngrey: seeds, blue: mean and 95 % interval")
     figure.savefig(file, dpi=120)
     plt.close(figure)
 
