@@ -5,9 +5,8 @@
 Differences are to the first model named, seed by seed. OUT gets a JSON file per finished run, and, made from all of
 them, summary.csv with means, spreads and paired differences, the same as a table for people in summary.md,
 differences.png and curves.png. Run again, it keeps what is finished and goes on with what was interrupted; models and
-seeds may be added. Arguments of the form
-key=value are the recipe: they go to the trainer, for all models alike. Layers of your own that the models name are
-registered in a Python file, which --layers imports.
+seeds may be added. Arguments of the form key=value are the recipe: they go to the trainer, for all models alike.
+Layers of your own that the models name are registered in a Python file, which --layers imports.
 
 With --ray the runs are tasks of a Ray cluster, one per GPU, or one per CPU where there is no GPU or device=cpu is said.
 Results are the same, and are written by this process. Every node needs the same environment (this package, PyTorch),

@@ -318,12 +318,13 @@ def test_every_model_trains_fuses_and_comes_back_from_a_checkpoint(equipped, tmp
         yolo = YOLO("yolov8n.yaml")
         model = yolo.model = DetectionModel(copy.deepcopy(other.spec), nc=80, verbose=False)
         assert count(model) == stock + other.added, name
-        randomize(model.model[:-1])
-        loss = sum(y.square().mean() for y in model.train()(x)["feats"])
-        loss.backward()
         own = [p for i in other.blocks for p in model.model[i].parameters()]
+        for _ in range(2):  # gradients add up: what a ReLU switches off with some weights, it seldom does with others
+            randomize(model.model[:-1])
+            loss = sum(y.square().mean() for y in model.train()(x)["feats"])
+            loss.backward()
         assert loss.isfinite() and all(p.grad.isfinite().all() for p in own), name
-        assert sum(bool(p.grad.any()) for p in own) > 0.8 * len(own), name  # random weights switch some ReLUs off
+        assert sum(bool(p.grad.any()) for p in own) > 0.9 * len(own), name
         model.zero_grad(set_to_none=True)
         yolo.save(tmp_path / "model.pt")
         again = YOLO(tmp_path / "model.pt").model.float().eval()
