@@ -1,5 +1,6 @@
 """The comparisons in results/, and README.md, which holds their tables."""
 
+import csv
 import importlib
 import json
 import shutil
@@ -32,3 +33,15 @@ def test_the_table_of_costs_is_that_of_the_benchmark():
         costs = [value for value in row.values() if isinstance(value, dict)]
         cells = [f"{cost[unit]:.0f} {unit} ({cost['ratio']:.2f})" for cost in costs for unit in cost if unit != "ratio"]
         assert f"| {row['model']} | {' | '.join(cells)} |" in README
+
+
+def test_the_table_of_noise_is_that_of_the_checkpoints():
+    with (ROOT / "results/noise-bccd/summary.csv").open(encoding="utf-8") as f:
+        rows = [row for row in csv.DictReader(f) if row["corruption"] == "highpass"]
+    for strength in dict.fromkeys(row["strength"] for row in rows):
+        cells = [strength]
+        for row in (row for row in rows if row["strength"] == strength):
+            cells.append(f"{float(row['loss']):.1f} ± {float(row['loss std']):.1f}")
+            if row["model"] != rows[0]["model"]:
+                cells.append(f"{float(row['difference']):+.1f} ± {float(row['difference +-']):.1f}")
+        assert f"| {' | '.join(cells)} |" in README
