@@ -4,6 +4,7 @@ import json
 import re
 import runpy
 import sys
+from functools import partial
 from pathlib import Path
 
 import cv2
@@ -59,7 +60,7 @@ def noise(script):
 
 def test_benchmark_compares_with_the_first_model(shell, tmp_path, monkeypatch):
     pytest.importorskip("onnxruntime")
-    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # compiling takes minutes; what compiles is tested in test_export.py
+    monkeypatch.setenv("TORCHDYNAMO_DISABLE", "1")  # compiling takes minutes
     out = tmp_path / "results/b.json"
     command = (sys.executable, SCRIPTS / "benchmark.py", "yolov8n.yaml", "yolov8n-sgdm.yaml", "--out", out)
     printed = shell(*command, "--imgsz", "128", "--rounds", "1", "--batch", "1", "--compile", cwd=tmp_path)
@@ -72,6 +73,22 @@ def test_benchmark_compares_with_the_first_model(shell, tmp_path, monkeypatch):
     assert {p.name for p in tmp_path.iterdir()} == {"results"}
     assert printed.splitlines()[-1].startswith("yolov8n-sgdm.yaml")
     assert "exists; choose another file" in shell(*command, cwd=tmp_path, status=1)
+
+
+def test_benchmark_compiles_a_model_into_one_graph(script, monkeypatch):
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    x = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        program = script("benchmark").compiled("yolov8n-sgdm.yaml", x)
+        for _ in range(2):
+            program(x)
+    assert len(graphs) == 1
 
 
 def test_benchmark_times_each_row(shell, tmp_path):
