@@ -5,32 +5,43 @@
 
 from __future__ import annotations
 
+import importlib
 import inspect
+import os
+import platform
 import shutil
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
+from importlib.metadata import PackageNotFoundError, version
 from pathlib import Path
-from typing import Any
 
 import torch
 import ultralytics
 from ultralytics import cfg
 
 from . import __version__, equipment, zoo
+from .commands import call
 from .configs import ConfigError, near_names
-from .data import convert_voc, prepare
 from .nn.registry import identity, registered_layers
+
+STOPPED = 130  # exit status of a command that Ctrl-C ended, as a shell has it
+REPORTED = ("torchvision", "numpy", "opencv-python", "onnx", "onnxruntime", "timm", "ray")
 
 
 def models(scale: str = "") -> None:
-    """Print a Markdown table of models beside stock: the smallest of each family, or scale=nsmlx, or scale=all."""
-    rows = zoo.table(str(scale))
+    """Print a Markdown table of models beside stock.
+
+    Args:
+        scale: Scale letters such as `nsm`, or `all`; the smallest model of each family unless given.
+    """
+    rows = zoo.table(scale)
     print("| family | scale | model | stock parameters | parameters | added | stock GFLOPs | GFLOPs | added |")
     print("|---|---|---|---:|---:|---:|---:|---:|---:|")
     for r in rows:
         names = f"| {zoo.family_of(r.stock)} | {zoo.scale_of(r.stock)} | {r.name} "
         parameters = f"| {r.stock_parameters:,} | {r.parameters:,} | {r.parameters - r.stock_parameters:+,} "
-        print(f"{names}{parameters}| {r.stock_gflops:.2f} | {r.gflops:.2f} | {r.gflops - r.stock_gflops:+.2f} |")
+        gflops = f"| {r.stock_gflops:.2f} | {r.gflops:.2f} | {r.gflops - r.stock_gflops:+.2f} |"
+        print(f"{names}{parameters}{gflops}", flush=True)
 
 
 def equip(
@@ -41,7 +52,16 @@ def equip(
     budget: str | None = None,
     out: str | None = None,
 ) -> None:
-    """Put SGDM behind the blocks of a model YAML: model= [ratio= | budget=0.19M] [at=backbone,neck,P3,4] [out=]."""
+    """Put SGDM, or another registered layer, behind the blocks of a model YAML.
+
+    Args:
+        model: YAML of a model, of Ultralytics or your own; a scale letter in its name is the scale that counts.
+        ratio: Razor ratio of the modules, larger means fewer parameters; 3 for SGDM, 2 on YOLOv5.
+        at: Where, separated by commas: sections (backbone, neck), stages (P2, P3, ...), numbers of layers.
+        module: Registered layer to put there; `yolo sgdm layers` lists them.
+        budget: Parameters to add, such as 190000 or 0.19M, in place of a ratio.
+        out: YAML file to write; printed unless given.
+    """
     equipped = equipment.equip(model, ratio, at, module, budget, out)
     if out is None:
         print(equipped.text(f"{Path(equipped.source).stem}-{module.lower()}.yaml"), end="")
@@ -57,57 +77,57 @@ def layers() -> None:
         print(f"{name:<20}{like.__name__:<16}{'.'.join(identity(cls))}")
 
 
-COMMANDS: dict[str, Callable[..., object]] = {
-    "models": models,
-    "equip": equip,
-    "layers": layers,
-    "voc": convert_voc,
-    "prepare": prepare,
+COMMANDS = {
+    "models": "cli.models",
+    "equip": "cli.equip",
+    "layers": "cli.layers",
+    "voc": "data.convert_voc",
+    "prepare": "data.prepare",
+    "compare": "evidence.compare.compare",
+    "benchmark": "evidence.benchmark.benchmark",
+    "noise": "evidence.noise.noise",
+    "visualize": "evidence.visualize.visualize",
+    "opponents": "evidence.opponents.table.opponents",
+    "predict": "deploy.predict_onnx.predict",
 }
+
+
+def command(name: str) -> Callable[..., object]:
+    """Return the function of a command; its module is imported only now."""
+    module, _, function = COMMANDS[name].rpartition(".")
+    return getattr(importlib.import_module(f"{__package__}.{module}"), function)
 
 
 def usage() -> str:
     """Return the help text of `yolo sgdm`."""
-    lines = ["usage: yolo sgdm COMMAND [key=value ...]", ""]
-    return "\n".join(lines + [f"  {name:<9}{inspect.getdoc(f).splitlines()[0]}" for name, f in COMMANDS.items()])
+    lines = [f"  {name:<11}{inspect.getdoc(command(name)).splitlines()[0]}" for name in COMMANDS]
+    return "\n".join(
+        ["usage: yolo sgdm COMMAND [key=value ...]", "", *lines, "", "yolo sgdm COMMAND --help says what each takes."]
+    )
 
 
-def run_command(argv: list[str]) -> None:
-    """Run `yolo sgdm` with the arguments after it; those without default may be given by position.
+def run_command(argv: Sequence[str]) -> int:
+    """Run `yolo sgdm` with the arguments after it; return the exit status.
 
     Raises:
-        ConfigError: If the command or an argument is unknown, missing or not of the form key=value.
+        ConfigError: If the command is unknown, or `commands.call` refuses its arguments.
     """
-    if not argv or argv[0] in {"help", "-h", "--help"}:
+    if not argv or (argv[0] in {"help", "-h", "--help"} and len(argv) == 1):
         print(usage())
-        return
+        return 0
+    if argv[0] == "help":
+        argv = [argv[1], "--help"]
     name, *rest = argv
     if name not in COMMANDS:
         raise ConfigError(f"unknown command 'yolo sgdm {name}'{near_names(name, list(COMMANDS))}\n\n{usage()}")
-    parameters = inspect.signature(COMMANDS[name]).parameters
-    required = [k for k, p in parameters.items() if p.default is p.empty]
-    given: dict[str, Any] = {}
-    for argument in cfg.merge_equals_args(rest):
-        key, equals, value = argument.partition("=")
-        free = next((k for k in required if k not in given), None)
-        if not equals and free:
-            given[free] = argument
-        elif equals and key in parameters and value:
-            given.update([(key, value) if key in required else cfg.parse_key_value_pair(argument)])
-        else:
-            allowed = ", ".join(f"{k}=" for k in parameters) or "none"
-            hint = near_names(key, list(parameters))
-            raise ConfigError(f"'yolo sgdm {name}' has no argument {argument!r}, its arguments are: {allowed}{hint}")
-    missing = [k.upper() for k in required if k not in given]
-    if missing:
-        places = " ".join([*map(str.upper, required), *(f"[{k}=]" for k in parameters if k not in required)])
-        raise ConfigError(f"{' and '.join(missing)} missing; usage: yolo sgdm {name} {places}")
-    COMMANDS[name](**given)
+    status = call(f"yolo sgdm {name}", command(name), rest)
+    return status if isinstance(status, int) else 0
 
 
 def checks() -> None:
-    """Print the versions, and whose `yolo` command is first on PATH."""
+    """Print what a report of a fault needs: versions, system, and whose `yolo` command is first on PATH."""
     print(f"\nultralytics_sgdm {__version__}, Ultralytics {ultralytics.__version__}, torch {torch.__version__}")
+    print(f"Python {platform.python_version()} on {platform.platform()}, {_others()}")
     script = shutil.which("yolo")
     if script is None:
         print("yolo: none on PATH; use yolo-sgdm or python -m ultralytics_sgdm")
@@ -117,26 +137,48 @@ def checks() -> None:
         print(f"yolo: {script}, not of ultralytics_sgdm: it does not know our layers; use yolo-sgdm")
 
 
-def main() -> None:
-    """Run the command line in sys.argv; what the user must mend is one line on standard error and exit status 2."""
-    argv = sys.argv[1:]
+def _others() -> str:
+    found = []
+    for package in REPORTED:
+        try:
+            found.append(f"{package} {version(package)}")
+        except PackageNotFoundError:
+            found.append(f"no {package}")
+    return ", ".join(found)
+
+
+def main(argv: Sequence[str] | None = None) -> None:
+    """Run a command line, that of sys.argv unless given.
+
+    What the user must mend is one line on standard error and exit status 2; Ctrl-C is one line and 130.
+    """
+    argv = sys.argv[1:] if argv is None else list(argv)
     sys.argv[0] = "yolo"  # Ultralytics writes predictions to disk only for a command of this name
     try:
         if argv[:1] == ["sgdm"]:
-            run_command(argv[1:])
-        else:
-            cfg.entrypoint()
-            if argv[:1] in (["checks"], ["check"]):
-                checks()
+            sys.exit(run_command(argv[1:]))
+        cfg.entrypoint()
+        if argv[:1] in (["checks"], ["check"]):
+            checks()
+        elif argv[:1] in (["help"], ["version"], []):
+            print(f"ultralytics_sgdm {__version__}: yolo sgdm help lists its commands")
+    except KeyboardInterrupt:
+        print("stopped", file=sys.stderr)
+        sys.exit(STOPPED)
+    except BrokenPipeError:  # the reader of a pipe, such as head, has gone
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as e:
-        mistake = _config_error(e)
+        mistake = _mistake(e)
         if mistake is None:
             raise
-        sys.exit(f"error: {mistake}")
+        print(f"error: {mistake}", file=sys.stderr)
+        sys.exit(2)
 
 
-def _config_error(error: BaseException | None) -> ConfigError | None:
-    """Return the ConfigError that `error` is or was raised from."""
+def _mistake(error: BaseException | None) -> BaseException | None:
+    """Return what the user must mend: the ConfigError that `error` is or was raised from, or bad syntax of arguments."""
+    if isinstance(error, SyntaxError) and error.filename is None:
+        return error
     while error is not None and not isinstance(error, ConfigError):
         error = error.__cause__
     return error

@@ -1,0 +1,1 @@
+"""Instruments that measure what a module brings and costs: paired trainings, benchmarks, robustness, pictures."""

@@ -1,0 +1,197 @@
+"""Compare models in pairs: the same recipe, data and seeds for each, through the standard trainer."""
+
+from __future__ import annotations
+
+import shlex
+import sys
+from collections.abc import Sequence
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from ultralytics import YOLO
+from ultralytics.data.build import build_yolo_dataset
+from ultralytics.data.utils import check_det_dataset
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
+
+from ..configs import ConfigError, near_names
+from . import folds as fold_sets
+from . import plans, records, runners
+from .plans import Arm, Plan
+from .report import Report
+from .training import Task, bind, import_layers
+
+OURS = ("model", "seed", "project", "name", "resume", "mode", "task", "plots", "exist_ok")  # set by each run
+
+
+def compare(
+    *models: str,
+    out: Path,
+    data: str | None = None,
+    seeds: list[int] | None = None,
+    folds: int = 0,
+    groups: str | None = None,
+    repeat: int = 0,
+    jobs: int = 1,
+    bf16: bool = False,
+    layers: list[str] | None = None,
+    plan: Path | None = None,
+    ray: str | None = None,
+    scratch: Path = Path("runs/compare"),
+    resamples: int = 1000,
+    **recipe: Any,
+) -> int:
+    """Train models with the same recipe, data and seeds, and say how sure their differences are.
+
+    Differences are to the first model, seed by seed, in points of mAP of the last checkpoint. Each has an interval over
+    seeds, which holds for these pictures only, and one over seeds and pictures. OUT gets a record of each finished run
+    and, made from all of them, summary.csv, summary.md, power.md, analysis.json, differences.png and curves.png. Run
+    again, it keeps what is finished and goes on with what was interrupted; models and seeds may be added. Going on
+    after an interruption is Ultralytics' resume, whose figures differ in the last digits.
+
+    Args:
+        models: Model YAMLs, the reference first.
+        out: Folder of the results.
+        data: YAML of the data set.
+        seeds: Seeds of the trainings (default: 0,1,2).
+        folds: Parts of all pictures, each scored by a training on the others; 0 for the set's own split.
+        groups: Regular expression whose bracket is a picture's group (its video, say); groups stay together.
+        repeat: Train the reference so many times more, with other seeds: the noise floor.
+        jobs: Runs at a time, each on one thread.
+        bf16: Train in bfloat16 with channels last, about twice as fast on many CPUs.
+        layers: Python files that register layers.
+        plan: A committed plan (YAML) in place of models, data, seeds and recipe; the report states its verdict.
+        ray: Spread the runs over a Ray cluster, one per GPU: host:port, auto, or local to start one.
+        scratch: Folder of the trainings' own files.
+        resamples: Resamples of the pictures.
+        recipe: Arguments of Ultralytics' trainer, for all models alike.
+
+    Returns:
+        Exit status: 1 if a run failed.
+
+    Raises:
+        ConfigError: If something is wrong with models, data, recipe or plan, which is said before the first run.
+    """
+    if plan:
+        if models or data or seeds or folds or groups or repeat or bf16 or layers or recipe:
+            raise ConfigError("plan= states models, data, seeds and recipe: leave them out")
+        planned, at = plans.read(plan), plans.committed(plan)
+    else:
+        planned, at = _unplanned(models, data, seeds, folds, groups, repeat, bf16, layers, recipe), None
+    if jobs < 1 or resamples < 100:
+        raise ConfigError("jobs= must be 1 or more, and resamples= 100 or more")
+    check_recipe(planned)
+    if ray:
+        runners.check_ray(ray, planned.recipe)
+    import_layers(absolute := [str(Path(file).resolve()) for file in planned.layers])
+    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    with records.claimed(out, "out="):
+        yamls = _data(planned, scratch / out.name)
+        for look in range(len(planned.looks)):
+            tasks = _tasks(planned, look, yamls, absolute, scratch / out.name)
+            failed = _do(tasks, out, jobs, ray, f"{command} (plan at {at})" if at else command)
+            if failed:
+                print(
+                    f"error: {len(failed)} runs failed: {', '.join(failed)}; mend what their logs say", file=sys.stderr
+                )
+                return 1
+            report = Report(out, planned, look, scratch / out.name, resamples)
+            report.write()
+            print(report.text())
+            if at is None or all(not v.startswith("undecided") for v in report.verdicts().values()):
+                break
+    return 0
+
+
+def _unplanned(
+    models: Sequence[str],
+    data: str | None,
+    seeds: list[int] | None,
+    folds: int,
+    groups: str | None,
+    repeat: int,
+    bf16: bool,
+    layers: list[str] | None,
+    recipe: dict[str, Any],
+) -> Plan:
+    if not models or not data:
+        raise ConfigError("name the models, and the data set with data=")
+    seeds = [0, 1, 2] if seeds is None else seeds
+    if not seeds or len(set(seeds)) < len(seeds):
+        raise ConfigError(f"seeds={','.join(map(str, seeds))} must be different whole numbers")
+    arms = [Arm(Path(model).stem, model) for model in models]
+    if double := [arm.name for arm in arms if [a.name for a in arms].count(arm.name) > 1]:
+        raise ConfigError(f"{double[0]} is named twice; a repetition of the reference is asked for with repeat=")
+    arms += [Arm(f"{arms[0].name}#{i}", models[0]) for i in range(1, repeat + 1)]
+    missing = [file for file in layers or () if not Path(file).is_file()]
+    if missing:
+        raise ConfigError(f"layers={missing[0]} does not exist")
+    return Plan("", tuple(arms), data, recipe, (tuple(seeds),), 0, 0, "", folds, groups, bf16, tuple(layers or ()))
+
+
+def check_recipe(plan: Plan) -> None:
+    """Raise ConfigError unless Ultralytics' trainer takes the recipe of every arm."""
+    for arm in plan.arms:
+        for key in {**plan.recipe, **arm.recipe}:
+            if key in OURS:
+                raise ConfigError(f"{key}= is set by each run")
+            if key not in DEFAULT_CFG_DICT:
+                raise ConfigError(f"{key}= is no argument of the trainer{near_names(key, list(DEFAULT_CFG_DICT))}")
+
+
+def _data(plan: Plan, scratch: Path) -> list[str]:
+    """Return the YAML of each fold, or that of the set; labels are read once here, so that a mistake is said now."""
+    try:
+        if plan.folds:
+            name = records.digest([plan.data, plan.folds, plan.groups])[:8]
+            yamls = [str(y) for y in fold_sets.make(plan.data, plan.folds, plan.groups, scratch / f"folds-{name}")]
+        else:
+            yamls = [plan.data]
+        for file in yamls:
+            spec = check_det_dataset(file)
+            for split in ("train", "val"):
+                build_yolo_dataset(DEFAULT_CFG, spec[split], 1, spec, mode="val")
+    except (FileNotFoundError, RuntimeError, SyntaxError, KeyError) as e:
+        raise ConfigError(f"data={plan.data}: {' '.join(str(e).split())}") from e
+    return yamls
+
+
+def _tasks(plan: Plan, look: int, yamls: Sequence[str], layers: list[str], scratch: Path) -> list[Task]:
+    """Return the runs of a plan up to a look, seeds in turn over all arms."""
+    tasks = []
+    for arm_number, arm in enumerate(plan.arms):
+        repetition = int(arm.name.rpartition("#")[2]) if "#" in arm.name else 0
+        try:
+            YOLO(arm.model)  # a mistake in a YAML is said before anything is trained
+        except (OSError, AttributeError) as e:
+            raise ConfigError(f"{arm.model}: {e}") from e
+        for i, data in enumerate(yamls):
+            recipe = {**plan.recipe, **arm.recipe, "data": data}
+            try:
+                binding = bind(arm.model, recipe, plan.bf16)
+            except OSError as e:
+                raise ConfigError(f"{e.filename}: {e.strerror}") from e
+            for place, seed in enumerate(plan.seeds(arm, look)):
+                fold = i if plan.folds else None
+                task = Task(arm.name, arm.model, seed + 1000 * repetition, fold, recipe, plan.bf16, layers, "", binding)
+                folder = scratch / f"{task.name}-{records.digest(binding)[:10]}"
+                tasks.append((place, i, arm_number, replace(task, folder=str(folder.resolve()))))
+    return [task for *_, task in sorted(tasks, key=lambda t: t[:3])]
+
+
+def _do(tasks: Sequence[Task], out: Path, jobs: int, ray: str | None, command: str) -> list[str]:
+    """Do the runs that have no record yet; return the names of those that failed."""
+    left = []
+    for task in tasks:
+        file = out / f"{task.name}.json"
+        if not file.exists():
+            left.append((task, file))
+            continue
+        kept = records.read(file)
+        for key, value in task.binding.items():
+            if kept.get("binding", {}).get(key) != value:
+                was = f": {kept['recipe']}" if key == "recipe" else ""
+                raise ConfigError(f"{file} was made with another {key}{was}; choose another out=")
+    if left and ray:
+        return runners.run_over_ray(left, ray, command)
+    return runners.run_in_processes(left, jobs, command)

@@ -1,0 +1,167 @@
+"""Detections of a checkpoint on each picture of a set, and AP of any weighting of the pictures.
+
+Matching a detection with the boxes of its picture needs no other picture, so it is done once, by Ultralytics'
+validator. What is left for each resample of the pictures are weighted sums in the order of confidence.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from ultralytics import YOLO
+from ultralytics.engine.validator import BaseValidator
+
+RECALLS = np.linspace(0, 1, 101)
+CHUNK = 32  # resamples at a time: their sums over all detections are what takes memory
+
+
+class Detections(NamedTuple):
+    """What a detector found in P pictures, and what is there.
+
+    Attributes:
+        pictures: Names of the pictures (P,).
+        picture: Picture of each detection (N,).
+        conf: Confidences (N,).
+        cls: Classes (N,).
+        tp: Whether a detection matches a box at IoU 0.5, 0.55, ... 0.95 (N, 10).
+        target_picture: Picture of each box that is there (T,).
+        target_cls: Its class (T,).
+    """
+
+    pictures: np.ndarray
+    picture: np.ndarray
+    conf: np.ndarray
+    cls: np.ndarray
+    tp: np.ndarray
+    target_picture: np.ndarray
+    target_cls: np.ndarray
+
+    def save(self, file: Path) -> None:
+        """Write to a compressed file that is whole or not there."""
+        part = file.with_suffix(".part")
+        with part.open("wb") as f:
+            np.savez_compressed(f, **self._asdict())
+        part.replace(file)
+
+
+def load(file: Path) -> Detections:
+    """Return the detections that `Detections.save` wrote."""
+    with np.load(file) as arrays:
+        return Detections(**{key: arrays[key] for key in Detections._fields})
+
+
+def evaluate(weights: Path, settings: dict[str, Any], folder: Path) -> tuple[Any, Detections]:
+    """Return Ultralytics' metrics of a checkpoint's boxes, and its detections.
+
+    Args:
+        weights: The checkpoint.
+        settings: Arguments of the validator.
+        folder: Where the validator may write.
+    """
+    yolo = YOLO(weights)
+    found: list[dict[str, Any]] = []
+    validator = _collecting(yolo.task_map[yolo.task]["validator"], found)
+    metrics = yolo.val(
+        validator, **{"verbose": False, **settings}, plots=False, project=str(folder), name="val", exist_ok=True
+    )
+    found.sort(key=lambda picture: picture["name"])
+    sizes, targets = ([len(f[key]) for f in found] for key in ("conf", "target_cls"))
+    order = np.arange(len(found))
+    return metrics, Detections(
+        pictures=np.array([f["name"] for f in found]),
+        picture=np.repeat(order, sizes),
+        target_picture=np.repeat(order, targets),
+        **{key: np.concatenate([f[key] for f in found]) for key in ("conf", "cls", "tp", "target_cls")},
+    )
+
+
+def _collecting(validator: type[BaseValidator], found: list[dict[str, Any]]) -> type[BaseValidator]:
+    """Return a validator like `validator` that adds to `found` what it matched in each picture."""
+
+    class Collecting(validator):
+        def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+            stats = self.metrics.stats
+            before = len(stats["conf"])
+            super().update_metrics(preds, batch)
+            for i, name in enumerate(batch["im_file"], before):
+                found.append(
+                    {
+                        "name": Path(name).name,
+                        "conf": np.asarray(stats["conf"][i], np.float32),
+                        "cls": np.asarray(stats["pred_cls"][i], np.int16),
+                        "tp": np.asarray(stats["tp"][i], bool).reshape(-1, 10),
+                        "target_cls": np.asarray(stats["target_cls"][i], np.int16),
+                    }
+                )
+
+    return Collecting
+
+
+def pool(parts: Sequence[Detections]) -> Detections:
+    """Return the detections of several sets of pictures, such as those of all folds, as of one, pictures by name."""
+    pictures = np.concatenate([d.pictures for d in parts])
+    place = np.empty(len(pictures), int)
+    place[np.argsort(pictures, kind="stable")] = np.arange(len(pictures))
+    starts = np.cumsum([0, *(len(d.pictures) for d in parts)])
+    moved = {
+        key: np.concatenate([place[getattr(d, key) + start] for d, start in zip(parts, starts, strict=False)])
+        for key in ("picture", "target_picture")
+    }
+    same = {key: np.concatenate([getattr(d, key) for d in parts]) for key in ("conf", "cls", "tp", "target_cls")}
+    return Detections(pictures=np.sort(pictures, kind="stable"), **moved, **same)
+
+
+def average_precision(d: Detections, counts: np.ndarray | None = None) -> np.ndarray:
+    """Return AP as Ultralytics computes it (interpolated at 101 recalls), of each class and IoU.
+
+    Args:
+        d: Detections.
+        counts: How often each picture counts, in each of B resamples (B, P); once each unless given.
+
+    Returns:
+        AP of shape (B, classes with boxes, 10), NaN where a resample has no box of the class.
+    """
+    counts = np.ones((1, len(d.pictures))) if counts is None else counts
+    classes = np.unique(d.target_cls)
+    result = np.full((len(counts), len(classes), d.tp.shape[1]), np.nan)
+    for c, cls in enumerate(classes):
+        of = np.flatnonzero(d.cls == cls)
+        of = of[np.argsort(-d.conf[of], kind="stable")]
+        picture, tp = d.picture[of], d.tp[of]
+        targets = np.bincount(d.target_picture[d.target_cls == cls], minlength=len(d.pictures))
+        for start in range(0, len(counts), CHUNK):
+            weights = counts[start : start + CHUNK].astype(np.float32)
+            there = weights @ targets.astype(np.float32)
+            each = weights[:, picture]
+            seen = each.cumsum(1, dtype=np.float64)
+            for k in range(tp.shape[1]):
+                at = np.flatnonzero(tp[:, k])
+                result[start : start + CHUNK, c, k] = _areas(each[:, at], seen[:, at], there)
+    return result
+
+
+def _areas(hits: np.ndarray, seen: np.ndarray, there: np.ndarray) -> np.ndarray:
+    """Return the area under precision over recall of each resample.
+
+    Args:
+        hits: Weights of the true positives in the order of confidence (B, K).
+        seen: Weight of all detections up to each of them (B, K).
+        there: Weight of all boxes (B,).
+    """
+    areas = np.full(len(hits), np.nan)
+    found = hits.cumsum(1, dtype=np.float64)
+    precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
+    best = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
+    best = np.pad(best, ((0, 0), (0, 1)))
+    for b in np.flatnonzero(there > 0):
+        curve = best[b, np.searchsorted(found[b] / (there[b] + 1e-16), RECALLS, "right")]
+        areas[b] = np.trapezoid(curve, RECALLS) if hasattr(np, "trapezoid") else np.trapz(curve, RECALLS)
+    return areas
+
+
+def mean_ap(ap: np.ndarray) -> np.ndarray:
+    """Return mAP50-95 of each resample, (B,), of what `average_precision` gives."""
+    return np.nanmean(ap, (1, 2))

@@ -1,0 +1,386 @@
+"""What corrupted pictures cost trained detectors: mAP under noise, JPEG and blur, and its loss against clean pictures.
+
+    python scripts/noise.py runs/compare/bccd/*/weights/best.pt data=bccd/data.yaml imgsz=192 --out results/noise-bccd
+
+Checkpoints are grouped by the model YAML that they were trained from, and told apart by the seed of their training;
+both stand in the checkpoint. Losses are compared with those of the first checkpoint's model, seed by seed. Arguments
+of the form key=value go to the validator, for all checkpoints alike.
+
+Pictures are corrupted where the validator has resized them to imgsz and has not padded them yet: so a strength means
+the same to the network whatever the size of the files, and no camera's noise lies on the padding. The result is
+rounded and clipped to 8 bits, as any picture is. All strengths but JPEG's grow with the damage:
+
+    highpass  white Gaussian noise minus its Gaussian blur of sigma 1 pixel (-3 dB at 0.25 cycles per pixel, half of
+              Nyquist's frequency), for each colour by itself; the strength is its standard deviation after filtering
+              and before clipping, in 8-bit grey levels, exact in each picture
+    gaussian  the same white noise unfiltered; the strength is its standard deviation, in 8-bit grey levels
+    jpeg      compression; the strength is libjpeg's quality
+    blur      Gaussian blur; the strength is its sigma in pixels
+
+The noise depends on the file's name, the picture's size and --noise-seed alone, so every checkpoint sees the same.
+
+OUT gets a JSON file per checkpoint, and, made from all of them, results.csv with mAP and loss of each, summary.csv
+with means, spreads and paired differences, and losses.png. Run again, it keeps the checkpoints that are finished;
+more may be added. The intervals need scipy (pip install -e ".[compare]").
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import statistics
+import sys
+import tempfile
+import zlib
+from collections.abc import Callable, Iterator, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from compare import METRIC, keep, paired_difference
+from matplotlib import pyplot as plt
+from ultralytics import YOLO, cfg
+from ultralytics.data import BaseDataset
+from ultralytics.data.utils import check_det_dataset
+from ultralytics.engine.validator import BaseValidator
+from ultralytics.utils import DEFAULT_CFG_DICT
+
+import ultralytics_sgdm  # noqa: F401, for its layers
+from ultralytics_sgdm.configs import ConfigError, near_names
+
+FILTER_SIGMA = 1  # of the blur that is taken off the white noise, pixels
+TASKS = ("detect", "segment", "pose", "obb")  # those with a mAP of boxes
+CLEAN = "clean"
+
+
+def _as_picture(values: np.ndarray) -> np.ndarray:
+    return values.round().clip(0, 255).astype(np.uint8)
+
+
+def highpass_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Add high-pass filtered Gaussian noise of standard deviation `strength`, grey levels."""
+    noise = rng.standard_normal(image.shape, np.float32)
+    noise -= cv2.GaussianBlur(noise, (0, 0), FILTER_SIGMA).reshape(image.shape)
+    return _as_picture(image + strength / noise.std() * noise)
+
+
+def gaussian_noise(image: np.ndarray, strength: float, rng: np.random.Generator) -> np.ndarray:
+    """Add white Gaussian noise of standard deviation `strength`, grey levels."""
+    return _as_picture(image + strength * rng.standard_normal(image.shape, np.float32))
+
+
+def jpeg(image: np.ndarray, quality: int, _: np.random.Generator) -> np.ndarray:
+    """Compress to JPEG of a quality and decompress."""
+    return cv2.imdecode(
+        cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))[1], cv2.IMREAD_UNCHANGED
+    ).reshape(image.shape)
+
+
+def blur(image: np.ndarray, sigma: float, _: np.random.Generator) -> np.ndarray:
+    """Blur with a Gaussian, `sigma` in pixels."""
+    return cv2.GaussianBlur(image, (0, 0), sigma).reshape(image.shape)
+
+
+def positive(text: str) -> float:
+    """Return a number above 0, for argparse."""
+    if not 0 < (number := float(text)) < float("inf"):
+        raise ValueError
+    return number
+
+
+def quality(text: str) -> int:
+    """Return a whole number from 1 to 100, for argparse."""
+    if not 1 <= (number := int(text)) <= 100:
+        raise ValueError
+    return number
+
+
+class Corruption(NamedTuple):
+    """A way to corrupt a picture (H, W, C) of 8 bits, and the strengths that are measured unless others are named."""
+
+    title: str
+    apply: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
+    strengths: tuple[float, ...]
+    unit: str
+    number: Callable[[str], float] = positive
+
+
+CORRUPTIONS = {
+    "highpass": Corruption(
+        "high-pass filtered Gaussian noise", highpass_noise, (4, 8, 16, 32), "standard deviation, grey levels"
+    ),
+    "gaussian": Corruption("Gaussian noise", gaussian_noise, (4, 8, 16, 32), "standard deviation, grey levels"),
+    "jpeg": Corruption("JPEG compression", jpeg, (50, 30, 20, 10), "quality", quality),
+    "blur": Corruption("Gaussian blur", blur, (0.5, 1, 1.5, 2), "sigma, pixels"),
+}
+
+
+@dataclass(frozen=True)
+class Corrupt:
+    """A transform of a data set's pictures, the same on every call."""
+
+    corruption: str
+    strength: float
+    seed: int
+
+    def __call__(self, labels: dict[str, Any]) -> dict[str, Any]:
+        """Return `labels`, a picture with its boxes and file, with the picture corrupted."""
+        rng = np.random.default_rng([self.seed, zlib.crc32(Path(labels["im_file"]).name.encode())])
+        return labels | {"img": CORRUPTIONS[self.corruption].apply(labels["img"], self.strength, rng)}
+
+
+def corrupting(validator: type[BaseValidator], corrupt: Corrupt) -> type[BaseValidator]:
+    """Return a validator like `validator` whose pictures are corrupted between resizing and padding."""
+
+    class Corrupting(validator):
+        def build_dataset(self, *args: Any, **kwargs: Any) -> BaseDataset:
+            dataset = super().build_dataset(*args, **kwargs)
+            dataset.transforms.insert(0, corrupt)
+            return dataset
+
+    return Corrupting
+
+
+class Checkpoint(NamedTuple):
+    """A trained checkpoint: its file, the stem of its model YAML, and the seed and date of its training."""
+
+    file: str
+    model: str
+    seed: int
+    date: str
+
+
+def read_checkpoint(file: str, names: dict[int, str], data: str) -> Checkpoint:
+    """Return what a checkpoint says about itself.
+
+    Args:
+        file: The checkpoint.
+        names: Classes of the data set.
+        data: What the data set is called, for messages.
+
+    Raises:
+        ConfigError: If it is no trained model that detects exactly these classes.
+    """
+    if not Path(file).is_file() or Path(file).suffix != ".pt":
+        raise ConfigError(f"{file} is no checkpoint (.pt), or is not there")
+    yolo = YOLO(file)
+    if yolo.task not in TASKS:
+        raise ConfigError(f"{file} is trained to {yolo.task}; mAP of boxes needs one of {', '.join(TASKS)}")
+    if len(yolo.names) != len(names):
+        raise ConfigError(f"{file} detects {len(yolo.names)} classes, {data} has {len(names)}")
+    for c, name in names.items():
+        if yolo.names[c] != name:
+            raise ConfigError(f"class {c} of {file} is {yolo.names[c]!r}, of {data} {name!r}")
+    model, seed = yolo.model.yaml.get("yaml_file", file), yolo.ckpt.get("train_args", {}).get("seed", 0)
+    return Checkpoint(file, Path(model).stem, seed, yolo.ckpt.get("date", ""))
+
+
+def check(files: Sequence[str], settings: dict[str, Any]) -> list[Checkpoint]:
+    """Return the checkpoints of `files`, all fit for the data set.
+
+    Raises:
+        ConfigError: If a setting is none of the validator's, a checkpoint does not fit the data, or two are of the
+            same model and seed.
+    """
+    for key in settings:
+        if key not in DEFAULT_CFG_DICT:
+            raise ConfigError(f"{key}= is no argument of the validator{near_names(key, list(DEFAULT_CFG_DICT))}")
+    names = check_det_dataset(settings["data"])["names"]
+    known: dict[tuple[str, int], Checkpoint] = {}
+    for file in files:
+        checkpoint = read_checkpoint(file, names, settings["data"])
+        key = checkpoint.model, checkpoint.seed
+        if key in known:
+            raise ConfigError(f"{known[key].file} and {file} are both {key[0]} trained with seed {key[1]}")
+        known[key] = checkpoint
+    return list(known.values())
+
+
+def measure(
+    checkpoint: Checkpoint, settings: dict[str, Any], strengths: dict[str, Sequence[float]], noise_seed: int
+) -> Iterator[dict[str, Any]]:
+    """Yield corruption, strength and mAP in percent: of clean pictures, then of each corruption and strength.
+
+    Args:
+        checkpoint: What to measure.
+        settings: Arguments of the validator.
+        strengths: Strengths of each corruption.
+        noise_seed: Seed of the noise.
+    """
+    yolo = YOLO(checkpoint.file)
+    stock = yolo.task_map[yolo.task]["validator"]
+    conditions = [(name, strength) for name, values in strengths.items() for strength in values]
+    for name, strength in [(CLEAN, None), *conditions]:
+        validator = stock if name == CLEAN else corrupting(stock, Corrupt(name, strength, noise_seed))
+        print(f"{checkpoint.model}-{checkpoint.seed}: {name} {'' if strength is None else strength}", flush=True)
+        with tempfile.TemporaryDirectory() as folder:
+            box = yolo.val(validator, **{"verbose": False, **settings}, plots=False, project=folder).box
+        yield {"corruption": name, "strength": strength, METRIC: 100 * float(box.map), "mAP50": 100 * float(box.map50)}
+
+
+def kept_results(out: Path) -> dict[Path, dict[str, Any]]:
+    """Return the results in a folder that this script made, or that is new.
+
+    Raises:
+        ConfigError: If it holds anything else, which must not be overwritten.
+    """
+    results = {file: json.loads(file.read_text()) for file in sorted(out.glob("*.json"))}
+    if out.exists() and any(out.iterdir()) and not (results and all("noise_seed" in r for r in results.values())):
+        raise ConfigError(f"{out} holds something else than results of this script; choose another --out")
+    return results
+
+
+def measure_all(checkpoints: Sequence[Checkpoint], options: dict[str, Any], out: Path) -> None:
+    """Write a JSON file for each checkpoint that has none yet.
+
+    Args:
+        checkpoints: What to measure.
+        options: The keyword arguments of `measure`, which all results in the folder must share.
+        out: The folder.
+
+    Raises:
+        ConfigError: If the folder holds something else, or results of another training or with other options.
+    """
+    kept = kept_results(out)
+    for file, result in kept.items():
+        for key, value in options.items():
+            if result[key] != value:
+                raise ConfigError(f"{file} was made with {key} {result[key]}, not {value}; choose another --out")
+    files = {out / f"{c.model}-{c.seed}.json": c for c in checkpoints}
+    for file, checkpoint in files.items():
+        if file in kept and kept[file]["date"] != checkpoint.date:
+            raise ConfigError(f"{file} is of another training than {checkpoint.file}; choose another --out")
+    out.mkdir(parents=True, exist_ok=True)
+    for file, checkpoint in files.items():
+        if file not in kept:
+            rows = list(measure(checkpoint, **options))
+            keep({**checkpoint._asdict(), **options, "rows": rows}, file)
+
+
+def summarize(out: Path, reference: str) -> list[dict[str, Any]]:
+    """Make results.csv, summary.csv and losses.png of a folder of results; return the rows of the summary.
+
+    Args:
+        out: The folder.
+        reference: The model that others are compared with.
+    """
+    found: dict[str, dict[int, dict[tuple[str, float], dict]]] = {reference: {}}
+    results = []
+    for result in kept_results(out).values():
+        clean, rows = result["rows"][0], {}
+        for row in result["rows"]:
+            losses = {f"{metric} loss": clean[metric] - row[metric] for metric in (METRIC, "mAP50")}
+            rows[row["corruption"], row["strength"]] = row | losses
+            results.append({key: result[key] for key in ("model", "seed", "file")} | row | losses)
+        found.setdefault(result["model"], {})[result["seed"]] = rows
+    _write(out / "results.csv", results)
+    summary = []
+    for condition in next(iter(found[reference].values())):
+        base = {seed: rows[condition][f"{METRIC} loss"] for seed, rows in found[reference].items()}
+        for name, runs in found.items():
+            losses = {seed: rows[condition][f"{METRIC} loss"] for seed, rows in runs.items()}
+            paired = losses.keys() & base.keys()
+            difference, interval = paired_difference(losses, base) if paired else (None, None)
+            summary.append(
+                {
+                    "corruption": condition[0],
+                    "strength": condition[1],
+                    "model": name,
+                    "seeds": " ".join(map(str, sorted(runs))),
+                    METRIC: statistics.mean(rows[condition][METRIC] for rows in runs.values()),
+                    "loss": statistics.mean(losses.values()),
+                    "loss std": statistics.stdev(losses.values()) if len(losses) > 1 else None,
+                    "difference": difference,
+                    "difference +-": interval if len(paired) > 1 else None,
+                }
+            )
+    _write(out / "summary.csv", summary)
+    _plot(summary, out / "losses.png")
+    return summary
+
+
+def _write(file: Path, rows: list[dict[str, Any]]) -> None:
+    with file.open("w", newline="") as f:
+        writer = csv.DictWriter(f, rows[0].keys())
+        writer.writeheader()
+        writer.writerows({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+
+
+def _plot(summary: list[dict[str, Any]], file: Path) -> None:
+    """Draw the loss over the strength, a panel per corruption, a line per model, a band of one standard deviation."""
+    panels = [name for name in CORRUPTIONS if any(row["corruption"] == name for row in summary)]
+    down, across = -(-len(panels) // 2), min(2, len(panels))
+    size = 4.5 * across, 0.8 + 3 * down
+    figure, grid = plt.subplots(down, across, figsize=size, squeeze=False, layout="constrained")
+    for axes in grid.flat[len(panels) :]:
+        axes.set_axis_off()
+    models = list(dict.fromkeys(row["model"] for row in summary))
+    for axes, name in zip(grid.flat, panels, strict=False):
+        for i, model in enumerate(models):
+            rows = [row for row in summary if row["model"] == model and row["corruption"] in (CLEAN, name)]
+            clean, *others = rows
+            x, mean = range(len(rows)), np.array([row["loss"] for row in rows])
+            spread = np.array([row["loss std"] or 0 for row in rows])
+            label = f"{model}, {METRIC} {clean[METRIC]:.1f} on clean pictures"
+            axes.plot(x, mean, "o-", color=f"C{i}", markersize=4, label=label)
+            axes.fill_between(x, mean - spread, mean + spread, color=f"C{i}", alpha=0.2, linewidth=0)
+        axes.axhline(0, color="black", linewidth=0.8)
+        axes.set_xticks(x, [CLEAN, *(f"{row['strength']:g}" for row in others)])
+        axes.set_title(CORRUPTIONS[name].title)
+        axes.set_xlabel(CORRUPTIONS[name].unit)
+    for axes in grid[:, 0]:
+        axes.set_ylabel(f"loss of {METRIC}, points")
+    title = "mean over seeds, and a band of one standard deviation"
+    handles = grid[0, 0].get_legend_handles_labels()
+    figure.legend(*handles, title=title, loc="outside upper center", ncols=across)
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("arguments", nargs="+", help="checkpoints, the reference first, and key=value of the validator")
+    for name, corruption in CORRUPTIONS.items():
+        parser.add_argument(
+            f"--{name}",
+            type=corruption.number,
+            nargs="*",
+            default=corruption.strengths,
+            metavar="STRENGTH",
+            help=f"{corruption.unit} (default: {' '.join(map(str, corruption.strengths))}); none: leave it out",
+        )
+    parser.add_argument("--noise-seed", type=int, default=0, help="seed of the noise (default: 0)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    args = parser.parse_intermixed_args()
+    files = [a for a in args.arguments if "=" not in a]
+    settings = dict(cfg.parse_key_value_pair(a) for a in args.arguments if "=" in a)
+    if not files or "data" not in settings or not isinstance(settings.get("imgsz"), int):
+        parser.error("name the checkpoints, the data set with data= and the pixels with imgsz=")
+    if taken := settings.keys() & {"model", "task", "mode", "plots", "project", "name"}:
+        parser.error(f"{taken.pop()}= is set by this script")
+    strengths = {name: list(values) for name in CORRUPTIONS if (values := getattr(args, name))}
+    options = {"settings": settings, "strengths": strengths, "noise_seed": args.noise_seed}
+    if not strengths:
+        parser.error("no corruption is left")
+    try:
+        checkpoints = check(files, settings)
+        measure_all(checkpoints, options, args.out)
+    except (ConfigError, OSError) as e:
+        sys.exit(f"error: {e}")
+    reference = checkpoints[0].model
+    print(f"{'':20}{'model':<28}{METRIC}   loss +- std    difference to {reference} +- 95 % interval")
+    for row in summarize(args.out, reference):
+        strength = "" if row["strength"] is None else f"{row['strength']:g}"
+        loss, difference = (
+            "" if row[key] is None else f"{row[key]:{form}}" + ("" if row[pm] is None else f" +- {row[pm]:.2f}")
+            for key, pm, form in (("loss", "loss std", ".2f"), ("difference", "difference +-", "+.2f"))
+        )
+        print(f"{row['corruption']:<10}{strength:<10}{row['model']:<28}{row[METRIC]:8.2f}   {loss:<15}{difference}")
+
+
+if __name__ == "__main__":
+    main()

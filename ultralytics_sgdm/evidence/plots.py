@@ -1,0 +1,64 @@
+"""Plots of a comparison: differences with their intervals, and learning curves."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+from matplotlib import pyplot as plt
+
+
+def differences(
+    rows: Sequence[Mapping[str, Any]], points: Mapping[str, Sequence[float]], metric: str, file: Path
+) -> None:
+    """Draw the difference of each arm to the first: a dot a seed, the interval over seeds, and that over both.
+
+    Args:
+        rows: Rows of the summary, the reference first.
+        points: Differences of each arm, seed by seed.
+        metric: Which metric.
+        file: PNG to write.
+    """
+    others = rows[1:]
+    figure, axes = plt.subplots(figsize=(7, 1.4 + 0.5 * len(others)), layout="constrained")
+    for y, row in enumerate(others):
+        axes.plot(points[row["arm"]], [y] * len(points[row["arm"]]), "o", color="tab:gray", alpha=0.6)
+        mean = row[f"{metric} difference"]
+        for key, shift, colour in (
+            (f"{metric} +- seeds", -0.12, "tab:blue"),
+            (f"{metric} +- both", 0.12, "tab:orange"),
+        ):
+            if row[key] != "":
+                axes.errorbar(mean, y + shift, xerr=row[key], color=colour, capsize=4)
+        axes.plot(mean, y, "D", color="black", markersize=4)
+    axes.axvline(0, color="black", linewidth=0.8)
+    axes.set_yticks(range(len(others)), [row["arm"] for row in others])
+    axes.set_ylim(len(others) - 0.5, -0.5)
+    axes.set_xlabel(
+        f"{metric}, difference to {rows[0]['arm']}, points\ngrey: seeds; 95 % intervals: over seeds (blue), "
+        "over seeds and pictures (orange)"
+    )
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+def curves(curves: Mapping[str, Sequence[Sequence[float]]], metric: str, file: Path) -> None:
+    """Draw the learning curves of each arm, a line a run.
+
+    Args:
+        curves: Metric of each epoch, from 0 to 1, of each run of each arm.
+        metric: Which metric.
+        file: PNG to write.
+    """
+    figure, axes = plt.subplots(figsize=(7, 4.5), layout="constrained")
+    for i, (arm, runs) in enumerate(curves.items()):
+        for j, run in enumerate(runs):
+            label = arm if j == 0 else None
+            values = [100 * v for v in run]
+            axes.plot(range(1, len(run) + 1), values, color=f"C{i % 10}", alpha=0.7, linewidth=1, label=label)
+    axes.set_xlabel("epoch")
+    axes.set_ylabel(f"{metric} (%)")
+    axes.legend()
+    figure.savefig(file, dpi=120)
+    plt.close(figure)

@@ -1,0 +1,342 @@
+"""What the records of a comparison say: scores, differences with their intervals, tables, plots, and the verdict."""
+
+from __future__ import annotations
+
+import csv
+import json
+from collections.abc import Mapping, Sequence
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from ..configs import ConfigError
+from . import folds as fold_sets
+from . import records, statistics
+from .evaluation import Detections, average_precision, load, mean_ap, pool
+from .plans import METRICS, Plan
+from .statistics import Estimate
+from .training import DETECTIONS, METRIC
+
+Runs = dict[str, dict[int, dict[int | None, dict[str, Any]]]]  # arm, seed, fold
+ANALYSIS = "analysis.json"
+HEADER = f"""| model | parameters | seeds | {METRIC} | difference | ± seeds | ± seeds and pictures | mAP50 | best.pt |
+|---|---:|---|---:|---:|---:|---:|---:|---:|"""
+
+
+class Report:
+    """What the records of a folder say.
+
+    Args:
+        out: Folder of the records.
+        plan: Plan, or what stands in for one.
+        look: Which look, from 0.
+        scratch: Folder with the detections of the runs.
+        resamples: Resamples of the pictures.
+
+    Raises:
+        ConfigError: If a record is missing that the plan asks for, or is broken.
+    """
+
+    def __init__(self, out: Path, plan: Plan, look: int, scratch: Path, resamples: int = 1000) -> None:
+        self.out, self.plan, self.confidence = out, plan, plan.confidence(look)
+        found = all_records(out)
+        for arm in plan.arms:
+            repetition = int(arm.name.rpartition("#")[2]) if "#" in arm.name else 0
+            for seed in plan.seeds(arm, look):
+                for fold in range(plan.folds or 1):
+                    name = f"{arm.name}-{seed + 1000 * repetition}" + (f"-fold{fold}" if plan.folds else "")
+                    if name not in found:
+                        raise ConfigError(f"{out} lacks {name}: no difference is reported where a run is missing")
+        self.runs = by_arm(found, plan.arms[0].name)
+        analysis = analyse(self.runs, scratch, plan.groups, resamples)
+        file = out / ANALYSIS
+        if analysis is None and file.exists():
+            analysis = json.loads(file.read_text())
+            analysis = analysis if analysis["runs"] == fingerprint(self.runs) else None
+        self.analysis = analysis
+
+    def estimates(self, metric: str) -> dict[str, dict[str, Estimate]]:
+        """Return the differences of each arm to the first, in points, by the kinds of interval in `INTERVALS`."""
+        return estimates(self.runs, self.analysis, metric, self.confidence)
+
+    def verdicts(self) -> dict[str, str]:
+        """Return what the plan's rule says of each arm but the reference."""
+        found = self.estimates(self.plan.metric)
+        return {arm: self.plan.verdict(kinds[self.plan.interval]) for arm, kinds in found.items()}
+
+    def write(self) -> None:
+        """Write all but the records."""
+        from . import plots
+
+        rows = summary(self.runs, self.analysis, self.confidence)
+        if self.analysis is not None:
+            (self.out / ANALYSIS).write_text(json.dumps(self.analysis, indent=1) + "\n", encoding="utf-8")
+        write_summary(self.out, rows)
+        (self.out / "power.md").write_text(power(self.runs, self.analysis), encoding="utf-8")
+        if self.plan.question:
+            (self.out / "verdict.md").write_text(self.text(), encoding="utf-8")
+        if len(rows) > 1:
+            points = {arm: list(differences(self.runs, self.analysis, arm, METRIC).values()) for arm in self.runs}
+            plots.differences(rows, points, METRIC, self.out / "differences.png")
+        curves = {arm: [run["curve"] for run in _flat(runs)] for arm, runs in self.runs.items()}
+        plots.curves(curves, METRIC, self.out / "curves.png")
+
+    def text(self) -> str:
+        """Return the report for people."""
+        lines = [f"{self.plan.question}\n"] if self.plan.question else []
+        lines.append(table(summary(self.runs, self.analysis, self.confidence)))
+        lines += [power(self.runs, self.analysis)]
+        if self.plan.question:
+            rule = (
+                f"better: interval over {self.plan.interval} above zero and mean at least {self.plan.better:g} points"
+            )
+            lines.append(f"Verdict by the plan ({rule}; equal: within {self.plan.equal:g}; {self.confidence:.1%}):\n")
+            lines += [f"- {arm}: {verdict}" for arm, verdict in self.verdicts().items()]
+        return "\n".join(lines) + "\n"
+
+
+def all_records(out: Path) -> dict[str, dict[str, Any]]:
+    """Return the records in a folder by their names."""
+    return {file.stem: records.read(file) for file in sorted(out.glob("*-*.json"))}
+
+
+def by_arm(found: Mapping[str, dict[str, Any]], reference: str) -> Runs:
+    """Return records by arm, seed and fold, the reference first; a seed counts if all of its folds are there.
+
+    Raises:
+        ConfigError: If an arm has a seed that the reference lacks.
+    """
+    runs: Runs = {reference: {}}
+    for record in found.values():
+        arm = record.get("arm", Path(record["model"]).stem)
+        runs.setdefault(arm, {}).setdefault(record["seed"], {})[record.get("fold")] = record
+    most = max(len(folds) for seeds in runs.values() for folds in seeds.values())
+    runs = {arm: {s: f for s, f in seeds.items() if len(f) == most} for arm, seeds in runs.items()}
+    runs = {arm: seeds for arm, seeds in runs.items() if seeds}
+    for arm, seeds in runs.items():
+        lacking = sorted(seeds.keys() - runs.get(reference, {}).keys())
+        if lacking and "#" not in arm:
+            raise ConfigError(f"{arm} has seeds {lacking} that {reference} lacks: run it with them too")
+    return runs
+
+
+def _flat(seeds: Mapping[int, Mapping[int | None, dict[str, Any]]]) -> list[dict[str, Any]]:
+    return [run for folds in seeds.values() for run in folds.values()]
+
+
+def fingerprint(runs: Runs) -> str:
+    """Return a checksum of the records."""
+    return records.digest(sorted(records.digest(run) for seeds in runs.values() for run in _flat(seeds)))
+
+
+def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> dict[str, Any] | None:
+    """Return what the detections on each picture tell beyond the records, in points.
+
+    Args:
+        runs: The records.
+        scratch: Folder with the detections.
+        groups: Regular expression of the groups of pictures, which are resampled whole.
+        resamples: Number of resamples.
+
+    Returns:
+        For each metric the score of each run with all folds pooled, and for each arm but the first the mean difference
+        with the standard error and degrees of freedom over seeds and pictures, and the standard error that the pictures
+        alone give. None if the detections of a run are missing.
+    """
+    pooled: dict[str, dict[int, Detections]] = {}
+    for arm, seeds in runs.items():
+        for seed, of in seeds.items():
+            files = [_detections(run, scratch) for run in of.values()]
+            if None in files:
+                return None
+            pooled.setdefault(arm, {})[seed] = pool([load(file) for file in files])
+    reference, *others = pooled
+    pictures = next(iter(pooled[reference].values())).pictures
+    if any(not np.array_equal(d.pictures, pictures) for seeds in pooled.values() for d in seeds.values()):
+        raise ConfigError("the runs were evaluated on different pictures; choose another out=")
+    member = [fold_sets.group_of(name, groups) for name in pictures]
+    counts = statistics.resample(member, resamples, np.random.default_rng(0))
+    scores: dict[str, Any] = {metric: {arm: {} for arm in pooled} for metric in METRICS}
+    resampled: dict[str, Any] = {metric: {arm: {} for arm in pooled} for metric in METRICS}
+    for arm, seeds in pooled.items():
+        for seed, d in seeds.items():
+            for values, weights in ((scores, None), (resampled, counts)):
+                ap = 100 * average_precision(d, weights)
+                values["mAP50-95"][arm][seed], values["mAP50"][arm][seed] = mean_ap(ap), mean_ap(ap[:, :, :1])
+    both: dict[str, Any] = {metric: {} for metric in METRICS}
+    for metric in METRICS:
+        for arm in others:
+            observed, drawn = (
+                np.stack([v[metric][arm][s] - v[metric][reference][_twin(s)] for s in pooled[arm]], 1)
+                for v in (scores, resampled)
+            )
+            n = len(set(member))
+            estimate = statistics.two_way(observed[0], drawn, n)
+            kept = {"mean": estimate.mean, "error": estimate.error, "df": estimate.df}
+            both[metric][arm] = kept | {"pictures_error": float(drawn.mean(1).std(ddof=1))}
+    return {
+        "runs": fingerprint(runs),
+        "pictures": len(member),
+        "groups": len(set(member)),
+        "resamples": resamples,
+        "scores": {
+            m: {arm: {str(s): float(v[0]) for s, v in seeds.items()} for arm, seeds in arms.items()}
+            for m, arms in scores.items()
+        },
+        "both": both,
+    }
+
+
+def _twin(seed: int) -> int:
+    """Return the seed of the reference that a seed is compared with: a repetition has its own, 1000 further on."""
+    return seed % 1000
+
+
+def _detections(run: Mapping[str, Any], scratch: Path) -> Path | None:
+    """Return the file of a run's detections, if it is there."""
+    fold = "" if run.get("fold") is None else f"-fold{run['fold']}"
+    name = f"{run.get('arm')}-{run['seed']}{fold}-{records.digest(run.get('binding'))[:10]}"
+    file = scratch / name / DETECTIONS
+    return file if file.exists() else None
+
+
+def scores(runs: Runs, analysis: Mapping[str, Any] | None, metric: str) -> dict[str, dict[int, float]]:
+    """Return the score of each run in points: folds pooled where detections were analysed, else their mean."""
+    if analysis:
+        return {arm: {int(s): v for s, v in seeds.items()} for arm, seeds in analysis["scores"][metric].items()}
+    return {
+        arm: {seed: 100 * float(np.mean([run[metric] for run in of.values()])) for seed, of in seeds.items()}
+        for arm, seeds in runs.items()
+    }
+
+
+def differences(runs: Runs, analysis: Mapping[str, Any] | None, arm: str, metric: str) -> dict[int, float]:
+    """Return the difference of an arm to the first, seed by seed, in points."""
+    found = scores(runs, analysis, metric)
+    reference = found[next(iter(runs))]
+    return {seed: value - reference[_twin(seed)] for seed, value in found[arm].items() if _twin(seed) in reference}
+
+
+def estimates(
+    runs: Runs, analysis: Mapping[str, Any] | None, metric: str, confidence: float
+) -> dict[str, dict[str, Estimate]]:
+    """Return the difference of each arm to the first by the kinds of interval in `plans.INTERVALS`, in points."""
+    found = scores(runs, analysis, metric)
+    reference, *others = found
+    spread = statistics.pooled_spread([list(v.values()) for v in found.values()])
+    result: dict[str, dict[str, Estimate]] = {}
+    for arm in others:
+        by_seed = differences(runs, analysis, arm, metric)
+        over_seeds = statistics.paired(by_seed, dict.fromkeys(by_seed, 0.0), confidence)
+        none = Estimate(over_seeds.mean, None, None, None)
+        twins = [found[reference][_twin(s)] for s in by_seed]
+        over_both = none
+        if analysis and (kept := analysis["both"][metric].get(arm)) and kept["error"] is not None:
+            over_both = statistics.interval(kept["mean"], kept["error"], kept["df"], confidence)
+        result[arm] = {
+            "seeds and pictures": over_both,
+            "pooled seeds": statistics.pooled(list(found[arm].values()), twins, spread, confidence) if spread else none,
+            "seeds": over_seeds,
+        }
+    return result
+
+
+def summary(
+    runs: Runs, analysis: Mapping[str, Any] | None, confidence: float = statistics.CONFIDENCE
+) -> list[dict[str, Any]]:
+    """Return a row for each arm: cost, scores in points, differences to the first with their intervals, AP by class."""
+    found = {metric: scores(runs, analysis, metric) for metric in METRICS}
+    estimated = {metric: estimates(runs, analysis, metric, confidence) for metric in METRICS}
+    rows = []
+    for arm, seeds in runs.items():
+        every = _flat(seeds)
+        row: dict[str, Any] = {"arm": arm, "seeds": " ".join(map(str, sorted(seeds)))}
+        row |= {key: every[0][key] for key in ("parameters", "gflops")}
+        row["minutes"] = round(float(np.mean([run["minutes"] for run in every])), 1)
+        for metric in METRICS:
+            values = list(found[metric][arm].values())
+            row[metric] = round(float(np.mean(values)), 2)
+            row[f"{metric} std"] = round(float(np.std(values, ddof=1)), 2) if len(values) > 1 else ""
+            kinds = estimated[metric].get(arm)
+            row[f"{metric} difference"] = round(kinds["seeds"].mean, 2) if kinds else ""
+            for short, kind in (("seeds", "seeds"), ("pooled", "pooled seeds"), ("both", "seeds and pictures")):
+                half = kinds[kind].half if kinds else None
+                row[f"{metric} +- {short}"] = "" if half is None else round(half, 2)
+        best = [run["best"][METRIC] for run in every if "best" in run]
+        row["best.pt"] = round(100 * float(np.mean(best)), 2) if best else ""
+        for c in every[0]["classes"]:
+            row[f"AP {c}"] = round(
+                100 * float(np.mean([run["classes"].get(c, {}).get("AP50-95", 0) for run in every])), 2
+            )
+        rows.append(row)
+    return rows
+
+
+def write_summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
+    """Write summary.csv and summary.md."""
+    keys = list(dict.fromkeys(key for row in rows for key in row))
+    with (out / "summary.csv").open("w", newline="", encoding="utf-8") as f:
+        writer = csv.DictWriter(f, keys, restval="")
+        writer.writeheader()
+        writer.writerows(rows)
+    (out / "summary.md").write_text(table(rows), encoding="utf-8")
+
+
+def table(rows: Sequence[Mapping[str, Any]]) -> str:
+    """Return the summary as a Markdown table for people."""
+    lines = [HEADER]
+    for row in rows:
+        spread, difference = row[f"{METRIC} std"], row[f"{METRIC} difference"]
+        cells = [row["arm"], f"{row['parameters']:,}", row["seeds"]]
+        cells.append(f"{row[METRIC]:.1f}" + (f" ± {spread:.1f}" if spread != "" else ""))
+        cells.append("" if difference == "" else f"{difference:+.1f}")
+        for kind in ("seeds", "both"):
+            half = row[f"{METRIC} +- {kind}"]
+            cells.append("" if half == "" else f"± {half:.1f}")
+        cells.append(f"{row['mAP50']:.1f}")
+        cells.append("" if row["best.pt"] == "" else f"{row['best.pt']:.1f}")
+        lines.append(f"| {' | '.join(cells)} |")
+    return "\n".join(lines) + "\n"
+
+
+def power(runs: Runs, analysis: Mapping[str, Any] | None) -> str:
+    """Return what the comparison can see: spread, noise floor, seeds and pictures needed, and warnings."""
+    found = scores(runs, analysis, METRIC)
+    spread = statistics.pooled_spread([list(v.values()) for v in found.values()])
+    least, lines = min(map(len, found.values())), []
+    if least < statistics.LEAST_SEEDS:
+        lines.append(f"Warning: an interval rests on {least} seeds; below {statistics.LEAST_SEEDS} it is a guess.")
+    if analysis is None:
+        lines.append("Warning: no detections at hand, so intervals are over seeds alone: they hold for these pictures.")
+    elif analysis["groups"] < statistics.LEAST_PICTURES:
+        what = "groups of pictures" if analysis["groups"] < analysis["pictures"] else "pictures"
+        lines.append(f"Warning: only {analysis['groups']} {what}; below {statistics.LEAST_PICTURES} they decide much.")
+    repeated = [d for arm in runs if "#" in arm for d in differences(runs, analysis, arm, METRIC).values()]
+    if repeated:
+        size = float(np.mean(np.abs(repeated)))
+        lines.append(f"Noise floor: {len(repeated)} pairs of identical arms differ by {size:.2f} points in the mean.")
+    if spread is None:
+        return "\n".join(lines) + "\n"
+    sd, df = spread
+    errors = [kept["pictures_error"] for kept in analysis["both"][METRIC].values()] if analysis else []
+    by_pictures = float(np.mean(errors)) if errors else 0.0
+    lines.append(f"Spread over seeds, pooled over all arms: {sd:.2f} points ({df} degrees of freedom).")
+    if errors:
+        text = f"Standard error of a difference that the {analysis['pictures']} pictures alone give: {by_pictures:.2f}."
+        lines.append(text)
+    lines += [
+        "",
+        "| difference | seeds an arm needs at 80 % power | pictures it needs with these seeds |",
+        "|---:|---:|---:|",
+    ]
+    for difference in (0.5, 1.0, 2.0):
+        seeds = statistics.seeds_needed(difference, sd, by_pictures)
+        count = None
+        if errors:
+            seeds_error = sd * (2 / least) ** 0.5
+            count = statistics.pictures_needed(difference, analysis["pictures"], by_pictures, seeds_error)
+        shown = [f"{difference:.1f}", "no number: more pictures" if seeds is None else str(seeds)]
+        shown.append("" if not errors else "no number: more seeds" if count is None else f"{count:,}")
+        lines.append(f"| {' | '.join(shown)} |")
+    return "\n".join(lines) + "\n"

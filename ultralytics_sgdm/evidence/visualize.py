@@ -1,0 +1,277 @@
+"""What the dynamic mixture does with a picture: its spatial and channel weights, layer by layer.
+
+    python scripts/visualize.py runs/detect/train/weights/best.pt street.jpg --out results/weights
+
+The model is a checkpoint, or a model YAML as it starts. For each picture OUT gets a folder of its name with
+
+    network.png   every layer with dynamic weights in a row: the spatial weights gamma of each kernel over the picture,
+                  on one colour scale for the network, and box plots of the channel weights alpha
+    layer-*.png   each such layer by itself, on its own colour scale, with histograms of alpha
+    weights.csv   mean, spread and range of the gamma and alpha of each kernel
+
+The response of kernel m counts alpha[m, channel] * gamma[m, position] times; both lie in (0, 2), and both are 1 at the
+start of training, where the layer is an ordinary convolution. Layers have the numbers that Ultralytics gives to the
+rows of a model YAML, from 0. Static kernels are named by height x width, those of RDConv by the place of their tap,
+down and right of the centre (-1,0 is above it). Pictures are resized and padded as for prediction, and shown as the
+network sees them.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import math
+import sys
+from collections.abc import Sequence
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import cv2
+import numpy as np
+from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
+from matplotlib.cm import ScalarMappable
+from matplotlib.colors import CenteredNorm
+from matplotlib.figure import Figure
+from matplotlib.ticker import MaxNLocator
+from torch import Tensor, nn
+from ultralytics import YOLO
+
+from ultralytics_sgdm import RDConv
+from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.nn.dynamic import ChannelBranch, SpatialBranch
+
+IN_A_ROW = 6  # kernels beside each other in the figure of a layer, at most
+COLOURS, OPACITY = "RdBu_r", 0.5  # of the maps over the picture
+GAMMA, ALPHA = r"spatial weight $\gamma$", r"channel weight $\alpha$"
+
+
+class Mixture(NamedTuple):
+    """The weights of a layer's M kernels for one picture.
+
+    Attributes:
+        layer: Number of the row in the model YAML.
+        name: Class of the row, and where in it the layer is, such as "C2fSGDM.sgdm".
+        kernels: Names of the kernels.
+        gamma: Spatial weights (M, H, W), or None if the layer has no such branch.
+        alpha: Channel weights (M, C), or None likewise.
+    """
+
+    layer: int
+    name: str
+    kernels: list[str]
+    gamma: np.ndarray | None
+    alpha: np.ndarray | None
+
+
+def branches(layer: nn.Module) -> dict[type[nn.Module], str]:
+    """Return the names of the branches that are children of `layer`, by their class."""
+    kinds = ChannelBranch, SpatialBranch
+    return {kind: name for name, child in layer.named_children() for kind in kinds if isinstance(child, kind)}
+
+
+def kernel_names(layer: nn.Module, count: int | None) -> list[str]:
+    """Return the names of a layer's kernels: height x width of static ones, place of each tap in RDConv, or numbers.
+
+    Args:
+        layer: The layer.
+        count: Number of kernels, where it is known otherwise.
+    """
+    if isinstance(layer, RDConv):
+        k = layer.base.kernel_size[0]
+        names = [f"{i - k // 2},{j - k // 2}" for i in range(k) for j in range(k)]
+    else:
+        names = ["x".join(map(str, conv.kernel_size)) for conv in getattr(layer, "static", ())]
+    return names if count in (None, len(names)) else [f"kernel {m}" for m in range(count)]
+
+
+def watch(model: nn.Module) -> dict[str, np.ndarray]:
+    """Return a dictionary that each forward pass of `model`, or of a copy, fills.
+
+    It holds the input of the model (3, H, W) as "", and the output of each branch, without the batch, by its name.
+    """
+    seen: dict[str, np.ndarray] = {}
+
+    def keep(name: str, x: Tensor) -> None:
+        seen[name] = x[0].float().cpu().numpy()
+
+    model.register_forward_pre_hook(lambda _, inputs: keep("", inputs[0]))
+    for name, layer in model.named_modules():
+        for child in branches(layer).values():
+            path = f"{name}.{child}"
+            layer.get_submodule(child).register_forward_hook(lambda _, __, y, path=path: keep(path, y))
+    return seen
+
+
+def mixtures(model: nn.Module, seen: dict[str, np.ndarray]) -> list[Mixture]:
+    """Return what each dynamic layer of `model` did in the forward pass that was seen."""
+    found = []
+    for name, layer in model.named_modules():
+        if names := branches(layer):
+            gamma, alpha = (seen.get(f"{name}.{names.get(kind)}") for kind in (SpatialBranch, ChannelBranch))
+            kernels = kernel_names(layer, None if gamma is None else len(gamma))
+            if alpha is not None:
+                alpha = alpha.reshape(len(kernels), -1)
+            _, row, *inner = name.split(".")
+            found.append(
+                Mixture(int(row), ".".join([type(model.model[int(row)]).__name__, *inner]), kernels, gamma, alpha)
+            )
+    return found
+
+
+def deviation(values: Sequence[np.ndarray | None]) -> float:
+    """Return how far the weights go from 1 at most, or 1 if they do not."""
+    return max((float(np.abs(v - 1).max()) for v in values if v is not None), default=0) or 1.0
+
+
+def show_gamma(axes: Axes, picture: np.ndarray, gamma: np.ndarray, scale: CenteredNorm) -> None:
+    """Draw the spatial weights (H, W) of one kernel over the picture (3, H', W')."""
+    grey, (height, width) = picture.mean(0), picture.shape[1:]
+    dark, light = grey.min(), grey.max()
+    axes.set(xticks=[], yticks=[])
+    axes.imshow(grey, cmap="gray", vmin=2 * dark - light - 1e-6, vmax=light)  # no darker than half, to keep the colours
+    axes.imshow(gamma, cmap=COLOURS, norm=scale, alpha=OPACITY, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
+
+
+def draw_layer(mixture: Mixture, picture: np.ndarray) -> Figure:
+    """Return the figure of a layer: a map of gamma for each kernel, and below them histograms of alpha."""
+    m = len(mixture.kernels)
+    across = m if m <= IN_A_ROW else math.isqrt(m - 1) + 1
+    down = -(-m // across)
+    parts = [part for part in ("gamma", "alpha") if getattr(mixture, part) is not None]
+    height, width = picture.shape[1:]
+    size = 2.4 * across + 1.2, 0.8 + down * len(parts) * (2.2 * height / width + 0.5)
+    figure, grid = plt.subplots(down * len(parts), across, figsize=size, squeeze=False, layout="constrained")
+    for part, block in zip(parts, grid.reshape(len(parts), down, across), strict=True):
+        values = getattr(mixture, part)
+        for axes in block.flat[m:]:
+            axes.set_axis_off()
+        used = block.flat[:m]
+        for axes, kernel in zip(used, mixture.kernels, strict=True):
+            axes.set_title(kernel)
+        reach = deviation([values])
+        if part == "gamma":
+            scale = CenteredNorm(1, reach)
+            for axes, weights in zip(used, values, strict=True):
+                show_gamma(axes, picture, weights, scale)
+            figure.colorbar(ScalarMappable(scale, COLOURS), ax=block, alpha=OPACITY, label=GAMMA)
+        else:
+            bins = np.linspace(1 - reach, 1 + reach, 32)
+            most = max(np.histogram(weights, bins)[0].max() for weights in values)
+            for axes, weights in zip(used, values, strict=True):
+                axes.hist(weights, bins, color="tab:gray")
+                axes.axvline(1, color="black", linewidth=0.8)
+                axes.set_ylim(0, 1.05 * most)
+                axes.yaxis.set_major_locator(MaxNLocator(4, integer=True))
+            for axes in block[:, 0]:
+                axes.set_ylabel("channels")
+            for axes in block[-1]:
+                axes.set_xlabel(ALPHA)
+    size = "" if mixture.gamma is None else ", {}x{} positions".format(*mixture.gamma.shape[1:])
+    figure.suptitle(f"layer {mixture.layer}, {mixture.name}{size}")
+    return figure
+
+
+def draw_network(found: Sequence[Mixture], picture: np.ndarray) -> Figure:
+    """Return the figure of the network: the picture, and for each layer maps of gamma and boxes of alpha."""
+    across = max(len(mixture.kernels) for mixture in found)
+    height, width = picture.shape[1:]
+    size = 1.8 * across + 2.6, (len(found) + 1) * (1.7 * height / width + 0.6)
+    ratios = [*[1] * across, 1.3]
+    figure, grid = plt.subplots(len(found) + 1, across + 1, figsize=size, width_ratios=ratios, layout="constrained")
+    scale = CenteredNorm(1, deviation([mixture.gamma for mixture in found]))
+    reach = 1.1 * deviation([mixture.alpha for mixture in found])
+    for axes in grid.flat:
+        axes.set_axis_off()
+    grid[0, 0].imshow(picture.transpose(1, 2, 0))
+    grid[0, 0].set_title("input")
+    figure.colorbar(ScalarMappable(scale, COLOURS), ax=grid[0, 1:], location="bottom", alpha=OPACITY, label=GAMMA)
+    for row, mixture in zip(grid[1:], found, strict=True):
+        label = f"layer {mixture.layer}\n{mixture.name}"
+        row[0].text(-0.06, 0.5, label, transform=row[0].transAxes, rotation=90, ha="right", va="center", ma="center")
+        if mixture.gamma is not None:
+            for axes, kernel, weights in zip(row, mixture.kernels, mixture.gamma, strict=False):
+                show_gamma(axes, picture, weights, scale)
+                axes.set_title(kernel)
+        if mixture.alpha is not None:
+            row[-1].set_axis_on()
+            row[-1].boxplot(mixture.alpha.T, tick_labels=mixture.kernels, widths=0.6, sym=".")
+            row[-1].axhline(1, color="black", linewidth=0.8)
+            row[-1].set_ylim(1 - reach, 1 + reach)
+            row[-1].set_title(rf"$\alpha$ of {mixture.alpha.shape[1]} channels")
+            if len(mixture.kernels) > IN_A_ROW:
+                row[-1].tick_params("x", labelrotation=90, labelsize="small")
+    return figure
+
+
+def table(found: Sequence[Mixture]) -> list[dict[str, Any]]:
+    """Return mean, spread and range of the weights of each kernel."""
+    rows = []
+    for mixture in found:
+        for m, kernel in enumerate(mixture.kernels):
+            row = {"layer": mixture.layer, "name": mixture.name, "kernel": kernel}
+            for part in ("gamma", "alpha"):
+                values = getattr(mixture, part)
+                for statistic in ("mean", "std", "min", "max"):
+                    row[f"{part} {statistic}"] = (
+                        "" if values is None else round(float(getattr(values[m], statistic)()), 4)
+                    )
+            rows.append(row)
+    return rows
+
+
+def save(figure: Figure, file: Path) -> None:
+    """Write a figure and forget it."""
+    figure.savefig(file, dpi=120)
+    plt.close(figure)
+
+
+def visualize(yolo: YOLO, image: Path, seen: dict[str, np.ndarray], imgsz: int | None, folder: Path) -> None:
+    """Write the pictures and the table of one image to a new folder."""
+    yolo.predict(image, verbose=False, **({"imgsz": imgsz} if imgsz else {}))
+    found, picture = mixtures(yolo.model, seen), seen[""]
+    folder.mkdir(parents=True)
+    save(draw_network(found, picture), folder / "network.png")
+    for mixture in found:
+        place = mixture.name.partition(".")[2]
+        name = f"layer-{mixture.layer:02d}" + (f"-{place}" if place else "")
+        save(draw_layer(mixture, picture), folder / f"{name}.png")
+    with (folder / "weights.csv").open("w", newline="") as f:
+        rows = table(found)
+        writer = csv.DictWriter(f, rows[0].keys())
+        writer.writeheader()
+        writer.writerows(rows)
+
+
+def main() -> None:
+    """Run the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("model", help="checkpoint or model YAML")
+    parser.add_argument("images", nargs="+", type=Path)
+    parser.add_argument("--imgsz", type=int, help="pixels (default: as the checkpoint was trained, or 640)")
+    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
+    args = parser.parse_args()
+    try:
+        folders = {image: args.out / image.stem for image in args.images}
+        for image, folder in folders.items():
+            if not image.is_file() or cv2.imread(str(image)) is None:
+                raise ConfigError(f"{image} is no picture that can be read")
+            if folder.exists():
+                raise ConfigError(f"{folder} exists; choose another --out")
+        if len(set(folders.values())) < len(args.images):
+            raise ConfigError("two of the images have the same name; choose an --out for each")
+        if Path(args.model).suffix == ".pt" and not Path(args.model).is_file():
+            raise ConfigError(f"{args.model} does not exist")
+        yolo = YOLO(args.model)
+        if not isinstance(yolo.model, nn.Module) or not any(map(branches, yolo.model.modules())):
+            raise ConfigError(f"{args.model} has no layer with dynamic weights (SGDM, RDConv)")
+    except (ConfigError, OSError) as e:
+        sys.exit(f"error: {e}")
+    seen = watch(yolo.model)
+    for image, folder in folders.items():
+        visualize(yolo, image, seen, args.imgsz, folder)
+        print(folder)
+
+
+if __name__ == "__main__":
+    main()
