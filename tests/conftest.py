@@ -5,6 +5,9 @@ from pathlib import Path
 
 import pytest
 import torch
+from ultralytics import cfg
+
+from ultralytics_sgdm import cli
 
 os.environ.setdefault("OMP_NUM_THREADS", "1")
 os.environ["YOLO_AUTOINSTALL"], os.environ["YOLO_OFFLINE"] = "false", "true"
@@ -47,3 +50,34 @@ def shell(tmp_path_factory):
 def yolo(shell):
     """Run `yolo` by way of `python -m ultralytics_sgdm`."""
     return lambda *argv, **options: shell(sys.executable, "-m", "ultralytics_sgdm", *argv, **options)
+
+
+@pytest.fixture
+def command(monkeypatch, capsys):
+    """Run `yolo` in this process; return exit status, what it printed, and what it wrote to standard error."""
+
+    def run(*argv):
+        argv = [*map(str, argv)]
+        monkeypatch.setattr(sys, "argv", ["yolo", *argv])
+        monkeypatch.setattr(cfg, "ARGV", sys.argv)
+        try:
+            cli.main()
+            status = 0
+        except SystemExit as e:
+            status = e.code or 0
+        return status, *capsys.readouterr()
+
+    return run
+
+
+@pytest.fixture
+def mistake(command):
+    """Run a command that ends with a mistake of the user's, and return its one line."""
+
+    def run(*argv):
+        status, _, error = command("sgdm", *argv)
+        line = error.strip().splitlines()[-1]
+        assert status == 2 and line.startswith("error: "), error
+        return line.removeprefix("error: ")
+
+    return run

@@ -22,6 +22,7 @@ from ultralytics import cfg
 from . import __version__, equipment, zoo
 from .commands import call
 from .configs import ConfigError, near_names
+from .deploy.predict_onnx import InputError
 from .nn.registry import identity, registered_layers
 
 STOPPED = 130  # exit status of a command that Ctrl-C ended, as a shell has it
@@ -176,9 +177,9 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _mistake(error: BaseException | None) -> BaseException | None:
-    """Return what the user must mend: the ConfigError that `error` is or was raised from, or bad syntax of arguments."""
+    """Return what the user must mend: the error of ours that `error` is or was raised from, or an argument's syntax."""
     if isinstance(error, SyntaxError) and error.filename is None:
         return error
-    while error is not None and not isinstance(error, ConfigError):
+    while error is not None and not isinstance(error, (ConfigError, InputError)):
         error = error.__cause__
     return error

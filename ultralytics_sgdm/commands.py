@@ -54,21 +54,19 @@ def parse(name: str, function: Callable[..., object], argv: Sequence[str]) -> tu
     others = next((k for k, p in parameters.items() if p.kind is p.VAR_KEYWORD), None)
     by_place = [k for k, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
     given: dict[str, str] = {}
-    free: list[str] = []
+    free: list[Any] = []
 
     def put(key: str, value: str) -> None:
-        if key in given:
+        if key in given and list not in map(typing.get_origin, _kinds(hints.get(key))):
             raise ConfigError(f"'{name}': {key}= is given twice")
         if not value and hints.get(key) is not Path:
             raise ConfigError(f"'{name}': {key}= needs a value")
-        given[key] = value
+        given[key] = f"{given[key]},{value}" if key in given else value
 
     for argument in _merged(argv, hints):
         key, equals, value = argument.partition("=")
         place = next((k for k in by_place if k not in given), None)
-        if equals and key in named:
-            put(key, value)
-        elif equals and others and key.isidentifier() and not Path(argument).exists():
+        if (equals and key in named) or (equals and others and key.isidentifier() and not Path(argument).exists()):
             put(key, value)
         elif not equals and key in named and not (place or variadic) and not Path(argument).exists():
             raise ConfigError(f"'{name}': {key}= needs a value")
@@ -76,7 +74,7 @@ def parse(name: str, function: Callable[..., object], argv: Sequence[str]) -> tu
             if place:
                 put(place, argument)
             else:
-                free.append(argument)
+                free.append(convert(variadic, hints[variadic], argument))
         else:
             hint = near_names(key, named)
             allowed = ", ".join(f"{k}=" for k in named) or "none"

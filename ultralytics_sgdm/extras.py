@@ -9,13 +9,12 @@ from .configs import ConfigError
 
 
 def extra(module: str, name: str) -> ModuleType:
-    """Import and return a module of the extra `name`.
+    """Import and return a module that needs the extra `name`.
 
     Raises:
-        ConfigError: If it is not installed; the message holds the command that mends it.
+        ConfigError: If a package is not installed; the message holds the command that mends it.
     """
     try:
         return importlib.import_module(module)
-    except ImportError as e:
-        package = module.partition(".")[0]
-        raise ConfigError(f"this needs {package}: pip install 'ultralytics-sgdm[{name}]' ({e})") from e
+    except ModuleNotFoundError as e:
+        raise ConfigError(f"this needs {e.name}: pip install 'ultralytics-sgdm[{name}]'") from e

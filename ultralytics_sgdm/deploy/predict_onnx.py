@@ -2,26 +2,31 @@
 
 Pictures, videos, cameras and streams in; the same with boxes drawn, and predictions.json, out:
 
-    python scripts/predict_onnx.py best.onnx picture.jpg
-    python scripts/predict_onnx.py best.onnx pictures/ --batch 8 --conf 0.4
-    python scripts/predict_onnx.py best.onnx 0 --show
+    python predict_onnx.py best.onnx picture.jpg
+    python predict_onnx.py best.onnx pictures/ "more/*.png" --batch 8 --conf 0.4
+    python predict_onnx.py best.onnx 0 --show
+
+With the package installed, `yolo sgdm predict best.onnx pictures/ batch=8` is the same.
 """
 
 from __future__ import annotations
 
 import argparse
 import ast
+import glob
+import inspect
 import itertools
 import json
+import os
+import re
 import sys
 import time
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-import onnxruntime
 
 IMAGES = {".avif", ".bmp", ".jpeg", ".jpg", ".jp2", ".png", ".tif", ".tiff", ".webp"}
 VIDEOS = {".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
@@ -31,14 +36,14 @@ MAX_CANDIDATES = 30000  # boxes of one picture that enter NMS
 
 
 class InputError(Exception):
-    """The model, the source or an argument cannot be used; the message says why."""
+    """The model, the source, an argument or the output cannot be used; the message says why."""
 
 
 class Frame(NamedTuple):
-    """One picture (BGR uint8, (H, W, 3), or None if unreadable) and where it is from."""
+    """One picture (BGR uint8, (H, W, 3), or why there is none) and where it is from."""
 
     source: str
-    image: np.ndarray | None
+    image: np.ndarray | str
     number: int | None = None  # of a video's frame, from 0
     total: int = 1  # frames of the source, 0 if unknown
     fps: float = 0.0  # 0 for a picture
@@ -56,7 +61,13 @@ class Detector:
     """
 
     def __init__(self, path: Path, imgsz: tuple[int, int] | None = None) -> None:
+        try:
+            import onnxruntime
+        except ImportError as e:
+            raise InputError("this needs onnxruntime: pip install onnxruntime") from e
         available = onnxruntime.get_available_providers()
+        if not Path(path).is_file():
+            raise InputError(f"model {path} does not exist")
         try:
             self.session = onnxruntime.InferenceSession(path, providers=[p for p in PROVIDERS if p in available])
             meta = self.session.get_modelmeta().custom_metadata_map
@@ -67,8 +78,10 @@ class Detector:
         except Exception as e:  # onnxruntime's own classes have no common base
             reason = f"its metadata lacks {e}" if isinstance(e, KeyError) else str(e).splitlines()[0]
             raise InputError(f"{path} is no model that `yolo export format=onnx` wrote: {reason}") from e
-        if meta["task"] != "detect" or meta.get("channels", "3") != "3":
-            raise InputError(f"{path} is no detector of colour pictures: task {meta['task']}, metadata {meta}")
+        if meta["task"] != "detect":
+            raise InputError(f"{path} is a model of the task {meta['task']}, this takes detect")
+        if meta.get("channels", "3") != "3":
+            raise InputError(f"{path} takes pictures of {meta['channels']} channels, this has pictures of 3")
         self.has_nms = bool(options.get("nms")) or meta.get("end2end") == "True"
         self.input = self.session.get_inputs()[0]
         batch, _, height, width = self.input.shape
@@ -77,9 +90,9 @@ class Detector:
         self.max_batch = self.batch or (int(meta["batch"]) if options.get("nms") else None)
         self.size = tuple(imgsz or exported_for) if self.dynamic else (height, width)
         if any(side <= 0 or side % self.stride for side in self.size):
-            raise InputError(f"--imgsz {self.size} must be positive multiples of the model's stride {self.stride}")
+            raise InputError(f"imgsz {self.size} must be positive multiples of the model's stride {self.stride}")
         if imgsz and tuple(imgsz) != self.size:
-            raise InputError(f"--imgsz {tuple(imgsz)}: {path} was exported for {self.size} only; try dynamic=True")
+            raise InputError(f"imgsz {tuple(imgsz)}: {path} was exported for {self.size} only; try dynamic=True")
 
     def __call__(
         self, images: list[np.ndarray], conf: float = 0.25, iou: float = 0.7, max_det: int = 300, agnostic: bool = False
@@ -158,33 +171,55 @@ def nms(output: np.ndarray, conf: float, iou: float, max_det: int, agnostic: boo
     return np.column_stack([corners, scores, classes])[keep].astype(np.float32)
 
 
-def read(source: str) -> Iterator[Frame]:
-    """Yield the pictures that `source` means: a file, a folder, a camera's number or a stream's address.
+def find(source: str) -> list[str]:
+    """Return the files that `source` means: itself, the files of a folder, or those that a pattern (`*`, `?`) matches.
 
     Raises:
-        InputError: If there is no such source, or nothing in it that could be read.
+        InputError: If there is no such source, or no picture or video in it.
     """
     if source.isdigit() or "://" in source:
-        yield from read_video(int(source) if source.isdigit() else source)
-        return
+        return [source]
     path = Path(source)
-    if not path.exists():
-        raise InputError(f"source {source} does not exist")
-    files = sorted(path.iterdir()) if path.is_dir() else [path]
-    pictures = [f for f in files if f.suffix.lower() in IMAGES]
-    videos = [f for f in files if f.suffix.lower() in VIDEOS]
-    if not pictures and not videos:
+    if path.is_dir():
+        files = sorted(map(str, path.iterdir()))
+    elif os.path.lexists(path):
+        files = [source]
+    else:
+        files = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (an absolute pattern too)
+        if not files:
+            raise InputError(f"source {source} does not exist")
+    known = [f for kinds in (IMAGES, VIDEOS) for f in files if Path(f).suffix.lower() in kinds]
+    if not known:
         raise InputError(f"source {source} holds no picture ({' '.join(sorted(IMAGES))}) or video")
-    for file in pictures:
-        content = np.fromfile(file, np.uint8)
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR) if content.size else None
-        yield Frame(str(file), image, total=len(pictures))
-    for file in videos:
-        yield from read_video(str(file))
+    return known
+
+
+def read(files: Sequence[str]) -> Iterator[Frame]:
+    """Yield the pictures and the frames of the videos, cameras and streams that `find` returned."""
+    for file in files:
+        if Path(file).suffix.lower() in IMAGES:
+            yield Frame(file, read_picture(Path(file)), total=len(files))
+        else:
+            yield from read_video(int(file) if file.isdigit() else file)
+
+
+def read_picture(file: Path) -> np.ndarray | str:
+    """Return a picture, or why it cannot be read."""
+    try:
+        content = np.frombuffer(file.read_bytes(), np.uint8)
+    except OSError as e:
+        return "a link to nothing" if file.is_symlink() and not file.exists() else e.strerror or str(e)
+    if not content.size:
+        return "empty"
+    try:
+        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
+    except cv2.error as e:
+        return e.err or "no picture"
+    return "no picture, or one that is cut" if image is None else image
 
 
 def read_video(source: str | int) -> Iterator[Frame]:
-    """Yield the frames of a video file, camera or stream; one without image if it cannot be opened."""
+    """Yield the frames of a video file, camera or stream; one without picture if it cannot be opened."""
     capture = cv2.VideoCapture(source)
     total, fps = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))), capture.get(cv2.CAP_PROP_FPS) or 30.0
     number = 0
@@ -198,14 +233,14 @@ def read_video(source: str | int) -> Iterator[Frame]:
     finally:
         capture.release()
     if not number:
-        yield Frame(str(source), None)
+        yield Frame(str(source), "no video that can be opened")
 
 
 def batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
     """Yield lists of up to `size` pictures or frames of one video; an unreadable one comes as a list of its own."""
     waiting: list[Frame] = []
     for frame in frames:
-        if frame.image is None:
+        if isinstance(frame.image, str):
             yield [frame]
             continue
         if waiting and frame.number is not None and frame.source != waiting[0].source:
@@ -243,15 +278,25 @@ class Output:
     Args:
         folder: Where to write; if it holds something already, the next free name (`folder2`, ...) is taken.
         show: Whether to show the drawn pictures in a window as well.
+
+    Raises:
+        InputError: If the folder cannot be written, or there is no display.
     """
 
     def __init__(self, folder: Path, show: bool) -> None:
+        if show and sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
+            raise InputError("show: there is no display here; the pictures are written all the same without it")
         numbered = itertools.chain([folder], (folder.with_name(f"{folder.name}{i}") for i in itertools.count(2)))
         self.folder = next(f for f in numbered if not f.exists() or (f.is_dir() and not any(f.iterdir())))
-        self.folder.mkdir(parents=True, exist_ok=True)
+        try:
+            self.folder.mkdir(parents=True, exist_ok=True)
+            probe = self.folder / "predictions.json"
+            probe.touch()
+        except OSError as e:
+            raise InputError(f"output {self.folder} cannot be written: {e.strerror or e}") from e
         self.show = show
         self.predictions: list[dict[str, Any]] = []
-        self.skipped: list[str] = []
+        self.skipped: list[dict[str, str]] = []
         self._video: cv2.VideoWriter | None = None
         self._video_of = ""
 
@@ -268,12 +313,18 @@ class Output:
         if frame.number is None:
             name = Path(frame.source).name
             file = self.folder / (name if cv2.haveImageWriter(name) else f"{name}.jpg")
-            file.write_bytes(cv2.imencode(file.suffix, picture)[1].tobytes())
+            try:
+                file.write_bytes(cv2.imencode(file.suffix, picture)[1].tobytes())
+            except OSError as e:
+                raise InputError(f"{file} cannot be written: {e.strerror or e}") from e
         else:
             self._video_for(frame).write(picture)
         if self.show:
-            cv2.imshow(frame.source, picture)
-            return cv2.waitKey(1) != ord("q")
+            try:
+                cv2.imshow(frame.source, picture)
+                return cv2.waitKey(1) != ord("q")
+            except cv2.error as e:
+                raise InputError("show: this build of opencv has no windows (opencv-python-headless)") from e
         return True
 
     def _video_for(self, frame: Frame) -> cv2.VideoWriter:
@@ -294,7 +345,10 @@ class Output:
         """Finish the video and write predictions.json."""
         self._release()
         content = {"predictions": self.predictions, "skipped": self.skipped}
-        (self.folder / "predictions.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        try:
+            (self.folder / "predictions.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+        except OSError as e:
+            raise InputError(f"{self.folder}/predictions.json cannot be written: {e.strerror or e}") from e
 
 
 def show_progress(done: int, total: int, seconds: float) -> None:
@@ -304,78 +358,120 @@ def show_progress(done: int, total: int, seconds: float) -> None:
         print(f"\r{bar}  {1000 * seconds / done:.1f} ms each ", end="", file=sys.stderr, flush=True)
 
 
-def run(arguments: argparse.Namespace) -> int:
-    """Detect as the command line asks; return the exit status."""
-    detector = Detector(arguments.model, arguments.imgsz)
-    size = arguments.batch or detector.batch or 1
-    if detector.max_batch and size > detector.max_batch:
-        raise InputError(f"--batch {size}: {arguments.model} was exported for batches up to {detector.max_batch}")
-    frames = read(arguments.source)
-    first = next(frames)
-    output = Output(arguments.output, arguments.show)
-    done, seconds = 0, 0.0
+def predict(
+    model: Path,
+    *sources: str,
+    output: Path = Path("predictions"),
+    batch: int | None = None,
+    imgsz: str | None = None,
+    conf: float = 0.25,
+    iou: float = 0.7,
+    max_det: int = 300,
+    agnostic: bool = False,
+    show: bool = False,
+) -> int:
+    """Detect with an exported ONNX model; the boxes are those of Ultralytics.
+
+    The output folder gets the pictures with boxes drawn, and predictions.json. Nothing is overwritten: if the folder
+    holds something already, the next free name is taken.
+
+    Args:
+        model: ONNX file of `yolo export format=onnx`, with or without nms=True.
+        sources: Pictures, videos, folders of these, patterns such as "*.png", numbers of cameras, addresses of streams.
+        output: Folder for the results.
+        batch: Pictures at a time; what the model was exported for, or 1, unless given.
+        imgsz: Size of the input of a dynamic model, 640 or 480,640 (height, width).
+        conf: Least confidence of a box.
+        iou: Overlap at which NMS drops a box.
+        max_det: Most boxes of a picture.
+        agnostic: NMS between classes too; it and iou cannot change a model with nms=True.
+        show: Show the results in a window; q stops.
+
+    Returns:
+        Exit status: 1 if nothing could be read, 130 after Ctrl-C.
+
+    Raises:
+        InputError: If the model, a source, an argument or the output cannot be used.
+    """
+    if not sources:
+        raise InputError("name a source: a picture, a video, a folder, a pattern, a camera or a stream")
+    for name, value in (("conf", conf), ("iou", iou)):
+        if not 0 <= value <= 1:
+            raise InputError(f"{name}={value} must be from 0 to 1")
+    for name, value in (("batch", batch), ("max_det", max_det)):
+        if value is not None and value < 1:
+            raise InputError(f"{name}={value} must be 1 or more")
+    files = [file for source in sources for file in find(source)]
+    detector = Detector(model, height_width(imgsz))
+    if detector.max_batch and batch and batch > detector.max_batch:
+        raise InputError(f"batch={batch}: {model} was exported for batches up to {detector.max_batch}")
+    if detector.batch and batch and batch != detector.batch:
+        print(f"{model} takes {detector.batch} pictures at a time: batch={batch} is filled up to it", file=sys.stderr)
+    if detector.has_nms and agnostic:
+        print(f"{model} has its NMS inside: agnostic and iou have no effect", file=sys.stderr)
+    results = Output(output, show)
+    status, done, seconds = 0, 0, 0.0
     try:
-        for batch in batches(itertools.chain([first], frames), size):
-            if batch[0].image is None:
-                print(f"\rskipped, cannot be read: {batch[0].source}", file=sys.stderr)
-                output.skipped.append(batch[0].source)
+        for group in batches(read(files), batch or detector.batch or 1):
+            if isinstance(group[0].image, str):
+                print(f"\rskipped, {group[0].image}: {group[0].source}", file=sys.stderr)
+                results.skipped.append({"source": group[0].source, "reason": group[0].image})
                 continue
             start = time.perf_counter()
-            images = [frame.image for frame in batch]
-            results = detector(images, arguments.conf, arguments.iou, arguments.max_det, arguments.agnostic)
+            found = detector([frame.image for frame in group], conf, iou, max_det, agnostic)
             seconds += time.perf_counter() - start
-            done += len(batch)
-            go_on = [output.add(f, rows, detector.names) for f, rows in zip(batch, results, strict=True)]
-            show_progress(done if batch[-1].number is None else batch[-1].number + 1, batch[-1].total, seconds)
+            done += len(group)
+            go_on = [results.add(f, rows, detector.names) for f, rows in zip(group, found, strict=True)]
+            show_progress(done if group[-1].number is None else group[-1].number + 1, group[-1].total, seconds)
             if not all(go_on):
                 break
     except KeyboardInterrupt:
         print("\nstopped", file=sys.stderr)
+        status = 130
     finally:
-        output.close()
-    boxes = sum(len(p["boxes"]) for p in output.predictions)
+        results.close()
+    boxes = sum(len(p["boxes"]) for p in results.predictions)
     each = f", {1000 * seconds / done:.1f} ms each" if done else ""
-    print(f"{done} pictures{each}, {boxes} boxes, {len(output.skipped)} skipped: {output.folder}")
-    return 0 if done else 1
+    print(f"{done} pictures{each}, {boxes} boxes, {len(results.skipped)} skipped: {results.folder}")
+    return status or (0 if done else 1)
 
 
-def positive(text: str) -> int:
-    """Return a whole number of at least 1, for argparse."""
-    if (number := int(text)) < 1:
-        raise ValueError
-    return number
+def height_width(text: str | None) -> tuple[int, int] | None:
+    """Return (height, width) of "480,640" or "640".
 
-
-def fraction(text: str) -> float:
-    """Return a number from 0 to 1, for argparse."""
-    if not 0 <= (number := float(text)) <= 1:
-        raise ValueError
-    return number
-
-
-def height_width(text: str) -> tuple[int, int]:
-    """Return (height, width) of "480,640" or "640", for argparse."""
-    height, *width = map(int, text.split(","))
-    (width,) = width or [height]
-    return height, width
+    Raises:
+        InputError: If it is none.
+    """
+    if text is None:
+        return None
+    match = re.fullmatch(r"\s*\(?(\d+)(?:\s*[,x]\s*(\d+))?\)?\s*", str(text))
+    if not match:
+        raise InputError(f"imgsz={text} must be 640, or height and width such as 480,640")
+    return int(match[1]), int(match[2] or match[1])
 
 
 def main() -> int:
     """Read the command line and run; return the exit status."""
-    parser = argparse.ArgumentParser(description=__doc__.splitlines()[0])
-    add = parser.add_argument
-    add("model", type=Path, help="ONNX file of `yolo export format=onnx`, with or without nms=True")
-    add("source", help="picture, video, folder of these, number of a camera, or address of a stream")
-    add("--output", type=Path, default=Path("predictions"), help="folder for the results (default: predictions)")
-    add("--batch", type=positive, help="pictures at a time (default: what the model was exported for, or 1)")
-    add("--imgsz", type=height_width, help="size of the input of a dynamic model, 640 or 480,640 (height, width)")
-    add("--conf", type=fraction, default=0.25, help="least confidence (default: 0.25)")
-    add("--iou", type=fraction, default=0.7, help="overlap at which NMS drops a box (default: 0.7)")
-    add("--max-det", type=positive, default=300, help="most boxes of a picture (default: 300)")
-    add("--agnostic", action="store_true", help="NMS between classes too; it and --iou cannot change an nms=True model")
-    add("--show", action="store_true", help="show the results in a window; q stops")
+    documentation = inspect.getdoc(predict)
+    parser = argparse.ArgumentParser(description=documentation.split("\n\nArgs:")[0])
+    meanings = dict(re.findall(r"^ {4}(\w+): (.*)", documentation, re.M))
+    for name, p in inspect.signature(predict).parameters.items():
+        if name == "model":
+            parser.add_argument(name, type=Path, help=meanings[name])
+        elif name == "sources":
+            parser.add_argument(name, nargs="+", help=meanings[name])
+        elif isinstance(p.default, bool):
+            parser.add_argument(f"--{name.replace('_', '-')}", action="store_true", help=meanings[name])
+        else:
+            kind = {"batch": int, "imgsz": str}.get(name, type(p.default))
+            default = "" if p.default is None else f" (default: {p.default})"
+            kind = Path if isinstance(p.default, Path) else kind
+            parser.add_argument(
+                f"--{name.replace('_', '-')}", type=kind, default=p.default, help=meanings[name] + default
+            )
+    arguments = vars(parser.parse_args())
     try:
-        return run(parser.parse_args())
+        return predict(arguments.pop("model"), *arguments.pop("sources"), **arguments)
     except InputError as e:
         print(f"error: {e}", file=sys.stderr)
         return 2

@@ -1,33 +1,28 @@
 """What models cost: parameters, GFLOPs, latency, training step and memory, each beside the first model named.
 
-    python scripts/benchmark.py yolov8n.yaml yolov8n-sgdm.yaml --compile --out results/benchmark-yolov8n.json
-    python scripts/benchmark.py yolov8n-sgdm.yaml --rows        # where the time goes, row by row
-
 Models run in turn, round by round; a ratio is the median over rounds of a model's time to the first model's in the
 same round. On the CPU a time is the processor time of one thread, which other work on the machine disturbs least.
 """
 
 from __future__ import annotations
 
-import argparse
 import itertools
 import json
-import platform
 import statistics
-import sys
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
 import torch
-import ultralytics
 from torch import Tensor, nn
 from ultralytics import YOLO
 from ultralytics.utils import DEFAULT_CFG
-from ultralytics.utils.torch_utils import get_cpu_info, get_flops
+from ultralytics.utils.torch_utils import get_flops
 
-import ultralytics_sgdm
+from ..configs import ConfigError
+from ..extras import extra
+from . import records
 
 WARM_UP = 2
 
@@ -72,8 +67,7 @@ def compiled(name: str, x: Tensor) -> nn.Module:
 
 def onnx_session(name: str, imgsz: int, folder: Path) -> Callable[[Tensor], object]:
     """Return a call of a model exported to ONNX, on one thread of the CPU."""
-    import onnxruntime
-
+    onnxruntime = extra("onnxruntime", "export")
     file = folder / f"{Path(name).stem}.onnx"
     Path(YOLO(name).export(format="onnx", imgsz=imgsz)).rename(file)
     options = onnxruntime.SessionOptions()
@@ -132,10 +126,10 @@ def row_times(name: str, imgsz: int, rounds: int, device: torch.device) -> list[
     return [(row.i, row.type.rpartition(".")[2], statistics.median(t[WARM_UP:])) for row, t in times.items()]
 
 
-def benchmark(
+def measure(
     names: Sequence[str], imgsz: int, batch: int, rounds: int, device: torch.device, compile_too: bool
-) -> dict:
-    """Return the machine, the versions, and a row of figures for each model."""
+) -> list[dict]:
+    """Return a row of figures for each model."""
     models = [fused(name, device) for name in names]
     x = torch.rand(1, 3, imgsz, imgsz, device=device)
     rows = []
@@ -157,51 +151,69 @@ def benchmark(
     for kind, values in figures.items():
         for row, value in zip(rows, values, strict=True):
             row[kind] = value
-    return {
-        "machine": {
-            "processor": get_cpu_info(),
-            "threads": torch.get_num_threads(),
-            "device": torch.cuda.get_device_name(device) if device.type == "cuda" else "cpu",
-        },
-        "versions": {
-            "python": platform.python_version(),
-            "torch": torch.__version__,
-            "ultralytics": ultralytics.__version__,
-            "ultralytics_sgdm": ultralytics_sgdm.__version__,
-        },
-        "settings": {"imgsz": imgsz, "training_imgsz": imgsz // 2, "training_batch": batch, "rounds": rounds},
-        "rows": rows,
-    }
+    return rows
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("models", nargs="+", help="model YAMLs; the first is the one that others are compared with")
-    parser.add_argument("--imgsz", type=int, default=640, help="pixels; the training step takes half")
-    parser.add_argument("--batch", type=int, default=4, help="images of a training step")
-    parser.add_argument("--rounds", type=int, default=20)
-    parser.add_argument("--compile", action="store_true", help="torch.compile too: minutes a model, a C++ compiler")
-    parser.add_argument("--device", type=torch.device, default=torch.device("cpu"), help="cpu or cuda:0")
-    parser.add_argument("--rows", action="store_true", help="time each row of the models instead")
-    parser.add_argument("--out", type=Path, help="JSON file to write")
-    args = parser.parse_args()
-    if args.out and args.out.exists():
-        sys.exit(f"error: {args.out} exists; choose another file")
+def benchmark(
+    *models: str,
+    imgsz: int = 640,
+    batch: int = 4,
+    rounds: int = 20,
+    compile: bool = False,
+    device: str = "cpu",
+    rows: bool = False,
+    out: Path | None = None,
+) -> None:
+    """Time models beside each other: inference, ONNX Runtime, a training step, and its memory.
+
+    Args:
+        models: Model YAMLs; the first is the one that others are compared with.
+        imgsz: Pixels; the training step takes half, so a multiple of twice the models' stride.
+        batch: Images of a training step.
+        rounds: How often each model runs in turn.
+        compile: Time torch.compile too: minutes a model, and a C++ compiler.
+        device: cpu or cuda:0.
+        rows: Time each row of the models instead.
+        out: JSON file to write.
+
+    Raises:
+        ConfigError: If a model, a size or the device is not to be had, or OUT exists.
+    """
+    if not models:
+        raise ConfigError("name the models, the one to compare with first")
+    if out and out.exists():
+        raise ConfigError(f"out={out} exists; choose another file")
+    if out:
+        records.writable(out.parent)
+    if batch < 1 or rounds < 1:
+        raise ConfigError("batch= and rounds= must be 1 or more")
+    try:
+        where = torch.device(device)
+        torch.zeros(1, device=where)
+    except (RuntimeError, AssertionError) as e:
+        raise ConfigError(f"device={device} is not to be had: {str(e).splitlines()[0]}") from e
+    stride = max(int(YOLO(name).model.stride.max()) for name in models)
+    if imgsz < 1 or imgsz % (2 * stride):
+        near = max(2 * stride, round(imgsz / (2 * stride)) * 2 * stride)
+        raise ConfigError(
+            f"imgsz={imgsz} must be a multiple of {2 * stride}, such as {near}: a training step takes half"
+        )
+    threads = torch.get_num_threads()
     torch.set_num_threads(1)
-    if args.rows:
-        for name in args.models:
-            print(name)
-            for i, kind, ms in row_times(name, args.imgsz, args.rounds, args.device):
-                print(f"{i:>4}  {kind:<16}{ms:>8.2f} ms")
-        return
-    result = benchmark(args.models, args.imgsz, args.batch, args.rounds, args.device, args.compile)
-    if args.out:
-        args.out.parent.mkdir(parents=True, exist_ok=True)
-        args.out.write_text(json.dumps(result, indent=2) + "\n")
-    kinds = [key for key, value in result["rows"][0].items() if isinstance(value, dict)]
+    try:
+        if rows:
+            _print_rows(models, imgsz, rounds, where)
+            return
+        figures = measure(models, imgsz, batch, rounds, where, compile)
+        settings = {"imgsz": imgsz, "training_imgsz": imgsz // 2, "training_batch": batch, "rounds": rounds}
+        result = {**records.circumstances(records.command(), device), "settings": settings, "rows": figures}
+    finally:
+        torch.set_num_threads(threads)
+    if out:
+        records.keep(result, out)
+    kinds = [key for key, value in figures[0].items() if isinstance(value, dict)]
     print(f"{'model':<26}{'parameters':>12}{'GFLOPs':>8}" + "".join(f"{kind:>24}" for kind in kinds))
-    for row in result["rows"]:
+    for row in figures:
         cells = []
         for kind in kinds:
             unit = next(iter(row[kind]))
@@ -209,5 +221,8 @@ def main() -> None:
         print(f"{row['model']:<26}{row['parameters']:>12,}{row['gflops']:>8.2f}" + "".join(f"{c:>24}" for c in cells))
 
 
-if __name__ == "__main__":
-    main()
+def _print_rows(models: Sequence[str], imgsz: int, rounds: int, device: torch.device) -> None:
+    for name in models:
+        print(name)
+        for i, kind, ms in row_times(name, imgsz, rounds, device):
+            print(f"{i:>4}  {kind:<16}{ms:>8.2f} ms")

@@ -2,17 +2,17 @@
 
 from __future__ import annotations
 
-import shlex
 import sys
 from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
+import torch
 from ultralytics import YOLO
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT
+from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER
 
 from ..configs import ConfigError, near_names
 from . import folds as fold_sets
@@ -58,7 +58,7 @@ def compare(
         groups: Regular expression whose bracket is a picture's group (its video, say); groups stay together.
         repeat: Train the reference so many times more, with other seeds: the noise floor.
         jobs: Runs at a time, each on one thread.
-        bf16: Train in bfloat16 with channels last, about twice as fast on many CPUs.
+        bf16: Train in bfloat16 with channels last: twice as fast on CPUs with such instructions, far slower on others.
         layers: Python files that register layers.
         plan: A committed plan (YAML) in place of models, data, seeds and recipe; the report states its verdict.
         ray: Spread the runs over a Ray cluster, one per GPU: host:port, auto, or local to start one.
@@ -83,8 +83,10 @@ def compare(
     check_recipe(planned)
     if ray:
         runners.check_ray(ray, planned.recipe)
+    if planned.bf16 and planned.recipe.get("device", "cpu") == "cpu" and not fast_bf16():
+        LOGGER.warning("bf16=True: this CPU has no bfloat16 instructions, float32 is about ten times as fast on it")
     import_layers(absolute := [str(Path(file).resolve()) for file in planned.layers])
-    command = shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+    command = records.command()
     with records.claimed(out, "out="):
         yamls = _data(planned, scratch / out.name)
         for look in range(len(planned.looks)):
@@ -139,6 +141,11 @@ def check_recipe(plan: Plan) -> None:
                 raise ConfigError(f"{key}= is no argument of the trainer{near_names(key, list(DEFAULT_CFG_DICT))}")
 
 
+def fast_bf16() -> bool:
+    """Return whether the CPU multiplies in bfloat16 itself."""
+    return torch.backends.cpu.get_cpu_capability() not in ("DEFAULT", "NO AVX", "AVX2")
+
+
 def _data(plan: Plan, scratch: Path) -> list[str]:
     """Return the YAML of each fold, or that of the set; labels are read once here, so that a mistake is said now."""
     try:
@@ -147,10 +154,11 @@ def _data(plan: Plan, scratch: Path) -> list[str]:
             yamls = [str(y) for y in fold_sets.make(plan.data, plan.folds, plan.groups, scratch / f"folds-{name}")]
         else:
             yamls = [plan.data]
-        for file in yamls:
-            spec = check_det_dataset(file)
-            for split in ("train", "val"):
-                build_yolo_dataset(DEFAULT_CFG, spec[split], 1, spec, mode="val")
+        with fold_sets.quiet():
+            for file in yamls:
+                spec = check_det_dataset(file)
+                for split in ("train", "val"):
+                    build_yolo_dataset(DEFAULT_CFG, spec[split], 1, spec, mode="val")
     except (FileNotFoundError, RuntimeError, SyntaxError, KeyError) as e:
         raise ConfigError(f"data={plan.data}: {' '.join(str(e).split())}") from e
     return yamls

@@ -2,21 +2,35 @@
 
 from __future__ import annotations
 
+import contextlib
+import logging
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ultralytics.data.base import BaseDataset
 from ultralytics.data.utils import check_det_dataset, img2label_paths
+from ultralytics.utils import LOGGER
 
 from ..configs import ConfigError
 from .records import digest
 
 SPLITS = ("train", "val", "test")
+
+
+@contextlib.contextmanager
+def quiet() -> Iterator[None]:
+    """Keep what Ultralytics says while it looks through data from being printed, but for errors."""
+    level = LOGGER.level
+    LOGGER.setLevel(logging.ERROR)
+    try:
+        yield
+    finally:
+        LOGGER.setLevel(level)
 
 
 def pictures(data: dict[str, Any], split: str) -> list[Path]:
@@ -31,7 +45,8 @@ def pictures(data: dict[str, Any], split: str) -> list[Path]:
         return []
     reader = BaseDataset.__new__(BaseDataset)
     reader.prefix, reader.fraction = "", 1.0
-    return sorted(map(Path, reader.get_img_files(where)))
+    with quiet():
+        return sorted(map(Path, reader.get_img_files(where)))
 
 
 def group_of(name: str, pattern: str | None) -> str:

@@ -1,10 +1,7 @@
 """What corrupted pictures cost trained detectors: mAP under noise, JPEG and blur, and its loss against clean pictures.
 
-    python scripts/noise.py runs/compare/bccd/*/weights/best.pt data=bccd/data.yaml imgsz=192 --out results/noise-bccd
-
 Checkpoints are grouped by the model YAML that they were trained from, and told apart by the seed of their training;
-both stand in the checkpoint. Losses are compared with those of the first checkpoint's model, seed by seed. Arguments
-of the form key=value go to the validator, for all checkpoints alike.
+both stand in the checkpoint. Losses are compared with those of the first checkpoint's model, seed by seed.
 
 Pictures are corrupted where the validator has resized them to imgsz and has not padded them yet: so a strength means
 the same to the network whatever the size of the files, and no camera's noise lies on the padding. The result is
@@ -17,20 +14,14 @@ rounded and clipped to 8 bits, as any picture is. All strengths but JPEG's grow 
     jpeg      compression; the strength is libjpeg's quality
     blur      Gaussian blur; the strength is its sigma in pixels
 
-The noise depends on the file's name, the picture's size and --noise-seed alone, so every checkpoint sees the same.
-
-OUT gets a JSON file per checkpoint, and, made from all of them, results.csv with mAP and loss of each, summary.csv
-with means, spreads and paired differences, and losses.png. Run again, it keeps the checkpoints that are finished;
-more may be added. The intervals need scipy (pip install -e ".[compare]").
+The noise depends on the file's name, the picture's size and the seed of the noise alone, so every checkpoint sees the
+same.
 """
 
 from __future__ import annotations
 
-import argparse
 import csv
 import json
-import statistics
-import sys
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -40,16 +31,16 @@ from typing import Any, NamedTuple
 
 import cv2
 import numpy as np
-from compare import METRIC, keep, paired_difference
 from matplotlib import pyplot as plt
-from ultralytics import YOLO, cfg
+from ultralytics import YOLO
 from ultralytics.data import BaseDataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.validator import BaseValidator
 from ultralytics.utils import DEFAULT_CFG_DICT
 
-import ultralytics_sgdm  # noqa: F401, for its layers
-from ultralytics_sgdm.configs import ConfigError, near_names
+from ..configs import ConfigError, near_names
+from . import records, statistics
+from .training import METRIC
 
 FILTER_SIGMA = 1  # of the blur that is taken off the white noise, pixels
 TASKS = ("detect", "segment", "pose", "obb")  # those with a mAP of boxes
@@ -84,20 +75,6 @@ def blur(image: np.ndarray, sigma: float, _: np.random.Generator) -> np.ndarray:
     return cv2.GaussianBlur(image, (0, 0), sigma).reshape(image.shape)
 
 
-def positive(text: str) -> float:
-    """Return a number above 0, for argparse."""
-    if not 0 < (number := float(text)) < float("inf"):
-        raise ValueError
-    return number
-
-
-def quality(text: str) -> int:
-    """Return a whole number from 1 to 100, for argparse."""
-    if not 1 <= (number := int(text)) <= 100:
-        raise ValueError
-    return number
-
-
 class Corruption(NamedTuple):
     """A way to corrupt a picture (H, W, C) of 8 bits, and the strengths that are measured unless others are named."""
 
@@ -105,7 +82,7 @@ class Corruption(NamedTuple):
     apply: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
     strengths: tuple[float, ...]
     unit: str
-    number: Callable[[str], float] = positive
+    most: float = float("inf")
 
 
 CORRUPTIONS = {
@@ -113,7 +90,7 @@ CORRUPTIONS = {
         "high-pass filtered Gaussian noise", highpass_noise, (4, 8, 16, 32), "standard deviation, grey levels"
     ),
     "gaussian": Corruption("Gaussian noise", gaussian_noise, (4, 8, 16, 32), "standard deviation, grey levels"),
-    "jpeg": Corruption("JPEG compression", jpeg, (50, 30, 20, 10), "quality", quality),
+    "jpeg": Corruption("JPEG compression", jpeg, (50, 30, 20, 10), "quality", 100),
     "blur": Corruption("Gaussian blur", blur, (0.5, 1, 1.5, 2), "sigma, pixels"),
 }
 
@@ -222,14 +199,14 @@ def measure(
 
 
 def kept_results(out: Path) -> dict[Path, dict[str, Any]]:
-    """Return the results in a folder that this script made, or that is new.
+    """Return the results in a folder that `noise` made, or that is new.
 
     Raises:
         ConfigError: If it holds anything else, which must not be overwritten.
     """
     results = {file: json.loads(file.read_text()) for file in sorted(out.glob("*.json"))}
     if out.exists() and any(out.iterdir()) and not (results and all("noise_seed" in r for r in results.values())):
-        raise ConfigError(f"{out} holds something else than results of this script; choose another --out")
+        raise ConfigError(f"{out} holds something else than results of this command; choose another out=")
     return results
 
 
@@ -248,16 +225,16 @@ def measure_all(checkpoints: Sequence[Checkpoint], options: dict[str, Any], out:
     for file, result in kept.items():
         for key, value in options.items():
             if result[key] != value:
-                raise ConfigError(f"{file} was made with {key} {result[key]}, not {value}; choose another --out")
+                raise ConfigError(f"{file} was made with {key} {result[key]}, not {value}; choose another out=")
     files = {out / f"{c.model}-{c.seed}.json": c for c in checkpoints}
     for file, checkpoint in files.items():
         if file in kept and kept[file]["date"] != checkpoint.date:
-            raise ConfigError(f"{file} is of another training than {checkpoint.file}; choose another --out")
-    out.mkdir(parents=True, exist_ok=True)
+            raise ConfigError(f"{file} is of another training than {checkpoint.file}; choose another out=")
+    records.writable(out)
     for file, checkpoint in files.items():
         if file not in kept:
             rows = list(measure(checkpoint, **options))
-            keep({**checkpoint._asdict(), **options, "rows": rows}, file)
+            records.keep({**checkpoint._asdict(), **options, "rows": rows}, file)
 
 
 def summarize(out: Path, reference: str) -> list[dict[str, Any]]:
@@ -283,18 +260,18 @@ def summarize(out: Path, reference: str) -> list[dict[str, Any]]:
         for name, runs in found.items():
             losses = {seed: rows[condition][f"{METRIC} loss"] for seed, rows in runs.items()}
             paired = losses.keys() & base.keys()
-            difference, interval = paired_difference(losses, base) if paired else (None, None)
+            estimate = statistics.paired(losses, base) if paired else statistics.Estimate(None, None, None, None)
             summary.append(
                 {
                     "corruption": condition[0],
                     "strength": condition[1],
                     "model": name,
                     "seeds": " ".join(map(str, sorted(runs))),
-                    METRIC: statistics.mean(rows[condition][METRIC] for rows in runs.values()),
-                    "loss": statistics.mean(losses.values()),
-                    "loss std": statistics.stdev(losses.values()) if len(losses) > 1 else None,
-                    "difference": difference,
-                    "difference +-": interval if len(paired) > 1 else None,
+                    METRIC: float(np.mean([rows[condition][METRIC] for rows in runs.values()])),
+                    "loss": float(np.mean(list(losses.values()))),
+                    "loss std": float(np.std(list(losses.values()), ddof=1)) if len(losses) > 1 else None,
+                    "difference": estimate.mean,
+                    "difference +-": estimate.half,
                 }
             )
     _write(out / "summary.csv", summary)
@@ -340,40 +317,57 @@ def _plot(summary: list[dict[str, Any]], file: Path) -> None:
     plt.close(figure)
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("arguments", nargs="+", help="checkpoints, the reference first, and key=value of the validator")
-    for name, corruption in CORRUPTIONS.items():
-        parser.add_argument(
-            f"--{name}",
-            type=corruption.number,
-            nargs="*",
-            default=corruption.strengths,
-            metavar="STRENGTH",
-            help=f"{corruption.unit} (default: {' '.join(map(str, corruption.strengths))}); none: leave it out",
-        )
-    parser.add_argument("--noise-seed", type=int, default=0, help="seed of the noise (default: 0)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    args = parser.parse_intermixed_args()
-    files = [a for a in args.arguments if "=" not in a]
-    settings = dict(cfg.parse_key_value_pair(a) for a in args.arguments if "=" in a)
-    if not files or "data" not in settings or not isinstance(settings.get("imgsz"), int):
-        parser.error("name the checkpoints, the data set with data= and the pixels with imgsz=")
+def noise(
+    *checkpoints: str,
+    data: str,
+    imgsz: int,
+    out: Path,
+    highpass: list[float] | None = CORRUPTIONS["highpass"].strengths,
+    gaussian: list[float] | None = CORRUPTIONS["gaussian"].strengths,
+    jpeg: list[float] | None = CORRUPTIONS["jpeg"].strengths,
+    blur: list[float] | None = CORRUPTIONS["blur"].strengths,
+    noise_seed: int = 0,
+    **settings: Any,
+) -> None:
+    """Measure what corrupted pictures cost checkpoints: mAP under noise, JPEG and blur beside clean pictures.
+
+    OUT gets a JSON file per checkpoint, and, made from all of them, results.csv with mAP and loss of each, summary.csv
+    with means, spreads and paired differences, and losses.png. Run again, it keeps the checkpoints that are finished;
+    more may be added.
+
+    Args:
+        checkpoints: Trained checkpoints (.pt), the reference first; told apart by their model and seed.
+        data: YAML of the data set.
+        imgsz: Pixels.
+        out: Folder of the results.
+        highpass: Standard deviations of high-pass filtered noise, grey levels; none to leave it out.
+        gaussian: Standard deviations of white noise, grey levels; none to leave it out.
+        jpeg: Qualities of JPEG, 1 to 100; none to leave it out.
+        blur: Sigmas of a Gaussian blur, pixels; none to leave it out.
+        noise_seed: Seed of the noise.
+        settings: Arguments of Ultralytics' validator, for all checkpoints alike.
+
+    Raises:
+        ConfigError: If a setting, a strength or a checkpoint does not fit, or OUT holds something else.
+    """
+    if not checkpoints:
+        raise ConfigError("name the checkpoints, the reference first")
     if taken := settings.keys() & {"model", "task", "mode", "plots", "project", "name"}:
-        parser.error(f"{taken.pop()}= is set by this script")
-    strengths = {name: list(values) for name in CORRUPTIONS if (values := getattr(args, name))}
-    options = {"settings": settings, "strengths": strengths, "noise_seed": args.noise_seed}
+        raise ConfigError(f"{taken.pop()}= is set by this command")
+    given = {"highpass": highpass, "gaussian": gaussian, "jpeg": jpeg, "blur": blur}
+    strengths = {name: [_whole(v) for v in values] for name, values in given.items() if values}
     if not strengths:
-        parser.error("no corruption is left")
-    try:
-        checkpoints = check(files, settings)
-        measure_all(checkpoints, options, args.out)
-    except (ConfigError, OSError) as e:
-        sys.exit(f"error: {e}")
-    reference = checkpoints[0].model
+        raise ConfigError("no corruption is left")
+    for name, values in strengths.items():
+        for value in values:
+            if not 0 < value <= CORRUPTIONS[name].most or value == float("inf"):
+                raise ConfigError(f"{name}={value} must be above 0 and at most {CORRUPTIONS[name].most:g}")
+    settings = {"data": data, "imgsz": imgsz, **settings}
+    found = check(checkpoints, settings)
+    measure_all(found, {"settings": settings, "strengths": strengths, "noise_seed": noise_seed}, out)
+    reference = found[0].model
     print(f"{'':20}{'model':<28}{METRIC}   loss +- std    difference to {reference} +- 95 % interval")
-    for row in summarize(args.out, reference):
+    for row in summarize(out, reference):
         strength = "" if row["strength"] is None else f"{row['strength']:g}"
         loss, difference = (
             "" if row[key] is None else f"{row[key]:{form}}" + ("" if row[pm] is None else f" +- {row[pm]:.2f}")
@@ -382,5 +376,6 @@ def main() -> None:
         print(f"{row['corruption']:<10}{strength:<10}{row['model']:<28}{row[METRIC]:8.2f}   {loss:<15}{difference}")
 
 
-if __name__ == "__main__":
-    main()
+def _whole(value: float) -> float:
+    """Return a whole number as an integer, which JPEG's quality must be."""
+    return int(value) if float(value).is_integer() else value

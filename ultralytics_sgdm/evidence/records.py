@@ -7,7 +7,10 @@ import datetime
 import hashlib
 import json
 import platform
+import shlex
 import subprocess
+import sys
+import tempfile
 from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
@@ -53,6 +56,25 @@ def circumstances(command: str, device: str | None = None) -> dict[str, Any]:
         "date": datetime.datetime.now(datetime.timezone.utc).isoformat(timespec="seconds"),
         "command": command,
     }
+
+
+def command() -> str:
+    """Return the command line of this process, without the folder of its program."""
+    return shlex.join([Path(sys.argv[0]).name, *sys.argv[1:]])
+
+
+def writable(out: Path, name: str = "out") -> Path:
+    """Make a folder for results and return it.
+
+    Raises:
+        ConfigError: If it cannot be made or written.
+    """
+    try:
+        out.mkdir(parents=True, exist_ok=True)
+        with tempfile.TemporaryFile(dir=out):
+            return out
+    except OSError as e:
+        raise ConfigError(f"{name}={out} cannot be written: {e.strerror or e}") from e
 
 
 def commit(folder: Path) -> str | None:

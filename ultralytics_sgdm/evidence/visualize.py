@@ -1,8 +1,6 @@
 """What the dynamic mixture does with a picture: its spatial and channel weights, layer by layer.
 
-    python scripts/visualize.py runs/detect/train/weights/best.pt street.jpg --out results/weights
-
-The model is a checkpoint, or a model YAML as it starts. For each picture OUT gets a folder of its name with
+For each picture OUT gets a folder of its name with
 
     network.png   every layer with dynamic weights in a row: the spatial weights gamma of each kernel over the picture,
                   on one colour scale for the network, and box plots of the channel weights alpha
@@ -18,10 +16,8 @@ network sees them.
 
 from __future__ import annotations
 
-import argparse
 import csv
 import math
-import sys
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -37,9 +33,10 @@ from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 from ultralytics import YOLO
 
-from ultralytics_sgdm import RDConv
-from ultralytics_sgdm.configs import ConfigError
-from ultralytics_sgdm.nn.dynamic import ChannelBranch, SpatialBranch
+from ..configs import ConfigError
+from ..nn import RDConv
+from ..nn.dynamic import ChannelBranch, SpatialBranch
+from . import records
 
 IN_A_ROW = 6  # kernels beside each other in the figure of a layer, at most
 COLOURS, OPACITY = "RdBu_r", 0.5  # of the maps over the picture
@@ -226,7 +223,7 @@ def save(figure: Figure, file: Path) -> None:
     plt.close(figure)
 
 
-def visualize(yolo: YOLO, image: Path, seen: dict[str, np.ndarray], imgsz: int | None, folder: Path) -> None:
+def draw(yolo: YOLO, image: Path, seen: dict[str, np.ndarray], imgsz: int | None, folder: Path) -> None:
     """Write the pictures and the table of one image to a new folder."""
     yolo.predict(image, verbose=False, **({"imgsz": imgsz} if imgsz else {}))
     found, picture = mixtures(yolo.model, seen), seen[""]
@@ -243,35 +240,38 @@ def visualize(yolo: YOLO, image: Path, seen: dict[str, np.ndarray], imgsz: int |
         writer.writerows(rows)
 
 
-def main() -> None:
-    """Run the command line."""
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("model", help="checkpoint or model YAML")
-    parser.add_argument("images", nargs="+", type=Path)
-    parser.add_argument("--imgsz", type=int, help="pixels (default: as the checkpoint was trained, or 640)")
-    parser.add_argument("--out", type=Path, required=True, help="folder of the results")
-    args = parser.parse_args()
-    try:
-        folders = {image: args.out / image.stem for image in args.images}
-        for image, folder in folders.items():
-            if not image.is_file() or cv2.imread(str(image)) is None:
-                raise ConfigError(f"{image} is no picture that can be read")
-            if folder.exists():
-                raise ConfigError(f"{folder} exists; choose another --out")
-        if len(set(folders.values())) < len(args.images):
-            raise ConfigError("two of the images have the same name; choose an --out for each")
-        if Path(args.model).suffix == ".pt" and not Path(args.model).is_file():
-            raise ConfigError(f"{args.model} does not exist")
-        yolo = YOLO(args.model)
-        if not isinstance(yolo.model, nn.Module) or not any(map(branches, yolo.model.modules())):
-            raise ConfigError(f"{args.model} has no layer with dynamic weights (SGDM, RDConv)")
-    except (ConfigError, OSError) as e:
-        sys.exit(f"error: {e}")
+def visualize(model: str, *images: Path, out: Path, imgsz: int | None = None) -> None:
+    """Draw what the dynamic mixture does with pictures: its spatial and channel weights, layer by layer.
+
+    For each picture OUT gets a folder of its name with network.png (all layers on one scale), layer-*.png (each by
+    itself) and weights.csv.
+
+    Args:
+        model: Checkpoint, or a model YAML as it starts.
+        images: Pictures.
+        out: Folder of the results.
+        imgsz: Pixels; as the checkpoint was trained, or 640, unless given.
+
+    Raises:
+        ConfigError: If a picture or the model cannot be used, or a folder exists already.
+    """
+    folders = {image: out / image.stem for image in images}
+    if not images:
+        raise ConfigError("name the pictures")
+    for image, folder in folders.items():
+        if not image.is_file() or cv2.imread(str(image)) is None:
+            raise ConfigError(f"{image} is no picture that can be read")
+        if folder.exists():
+            raise ConfigError(f"{folder} exists; choose another out=")
+    if len(set(folders.values())) < len(images):
+        raise ConfigError("two of the images have the same name; choose an out= for each")
+    if Path(model).suffix == ".pt" and not Path(model).is_file():
+        raise ConfigError(f"{model} does not exist")
+    yolo = YOLO(model)
+    if not isinstance(yolo.model, nn.Module) or not any(map(branches, yolo.model.modules())):
+        raise ConfigError(f"{model} has no layer with dynamic weights (SGDM, RDConv)")
+    records.writable(out)
     seen = watch(yolo.model)
     for image, folder in folders.items():
-        visualize(yolo, image, seen, args.imgsz, folder)
+        draw(yolo, image, seen, imgsz, folder)
         print(folder)
-
-
-if __name__ == "__main__":
-    main()

@@ -5,9 +5,7 @@ import importlib
 import json
 import pickle
 import re
-import runpy
 import sys
-from pathlib import Path
 
 import pytest
 import torch
@@ -20,12 +18,18 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
 from ultralytics_sgdm import SGDM, RDConv, equip, register_layer
+from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import make_shapes
+from ultralytics_sgdm.evidence import opponents
+from ultralytics_sgdm.evidence.training import import_layers
 from ultralytics_sgdm.nn import registry
 from ultralytics_sgdm.skeleton import count
 
 pytest.importorskip("timm")
-SCRIPTS = Path(__file__).parents[1] / "scripts"
+from ultralytics_sgdm.evidence.opponents import table
+from ultralytics_sgdm.evidence.opponents.condconv import RoutedConv2d
+from ultralytics_sgdm.evidence.opponents.odconv import ODConv2d
+
 ATTENTION = ("TimmCBAM", "CoordAttention")
 CONVOLUTIONS = ("ResidualCondConv", "ResidualODConv", "ResidualRFAConv")
 ABLATIONS = ("SGDMStatic", "SGDMNoSpatial", "SGDMNoChannel", "SGDMFree", "SGDMShort")
@@ -33,25 +37,18 @@ MODELS = ("yolov8n.yaml", "yolov5n.yaml")
 C = 20  # channels of the layers alone: no multiple of a block
 
 
-@pytest.fixture(scope="module")
-def opponents():
-    """Import the script under the name by which checkpoints find its layers, for this file alone."""
-    with pytest.MonkeyPatch.context() as patch:
-        patch.setattr(registry, "_layers", dict(registry._layers))
-        patch.syspath_prepend(SCRIPTS)
-        yield importlib.import_module("opponents")
-        del sys.modules["opponents"]
+CLASSES = {path.rpartition(".")[2]: opponents.layer(name) for name, path in opponents.NAMES.items()}
 
 
 @pytest.fixture(params=(*ATTENTION, *CONVOLUTIONS, *ABLATIONS))
-def layer(request, opponents):
-    return randomize(getattr(opponents, request.param)(C, C)).eval()
+def layer(request):
+    return randomize(CLASSES[request.param](C, C)).eval()
 
 
 @pytest.fixture(scope="module", params=MODELS)
-def equipped(request, opponents):
+def equipped(request):
     """Name of each opponent and ablation of a model, and the model equipped with it."""
-    return {name: model for name, _, model in opponents.opponents(request.param)}
+    return {name: model for name, _, model in table.variants(request.param)}
 
 
 def rows(spec):
@@ -61,8 +58,8 @@ def rows(spec):
 # Layers
 
 
-def test_every_layer_of_the_script_is_tested_here(opponents):
-    names = {name for name, entry in registry.registered_layers() if entry.cls.__module__ == "opponents"}
+def test_every_layer_is_tested_here():
+    names = {name for name, e in registry.registered_layers() if e.cls.__module__.startswith(opponents.__name__)}
     assert names == {*ATTENTION, *CONVOLUTIONS, *ABLATIONS}
 
 
@@ -94,15 +91,15 @@ def test_pickle_finds_the_classes_in_the_module(layer):
 
 
 @pytest.mark.parametrize("name", [*CONVOLUTIONS, *ABLATIONS])
-def test_starts_as_the_identity(opponents, name):
+def test_starts_as_the_identity(name):
     x = torch.randn(2, C, 6, 6)
-    assert torch.equal(getattr(opponents, name)(C, C).eval()(x), x)
+    assert torch.equal(CLASSES[name](C, C).eval()(x), x)
 
 
 @pytest.mark.parametrize("name", [*ATTENTION, *CONVOLUTIONS, "SGDMFree"])
-def test_refuses_to_change_channels(opponents, name):
+def test_refuses_to_change_channels(name):
     with pytest.raises(ValueError, match=f"c2 must be {C}, got 24"):
-        getattr(opponents, name)(C, 24)
+        CLASSES[name](C, 24)
 
 
 # Slow references, one position and one sample at a time, in double precision
@@ -216,8 +213,8 @@ def reference_rfaconv(conv, x):
         ("ResidualRFAConv", reference_rfaconv),
     ],
 )
-def test_agrees_with_the_equations_of_the_paper(opponents, name, reference, size):
-    layer = randomize(getattr(opponents, name)(C, C)).eval().double()
+def test_agrees_with_the_equations_of_the_paper(name, reference, size):
+    layer = randomize(CLASSES[name](C, C)).eval().double()
     x = torch.randn(2, C, *size, dtype=torch.double)
     with torch.no_grad():
         if name in ATTENTION:
@@ -236,9 +233,9 @@ def test_agrees_with_the_equations_of_the_paper(opponents, name, reference, size
     ("name", "off"),
     [("SGDMStatic", {"channel", "spatial"}), ("SGDMNoSpatial", {"spatial"}), ("SGDMNoChannel", {"channel"})],
 )
-def test_a_branch_switched_off_is_sgdm_whose_branch_gives_one(opponents, name, off):
+def test_a_branch_switched_off_is_sgdm_whose_branch_gives_one(name, off):
     sgdm, x = randomize(SGDM(C, C)).eval(), torch.randn(2, C, 6, 7)
-    ablation = getattr(opponents, name)(C, C).eval()
+    ablation = CLASSES[name](C, C).eval()
     left = ablation.load_state_dict(sgdm.state_dict(), strict=False)
     assert left.missing_keys == []
     assert {key.split(".")[0] for key in left.unexpected_keys} == off
@@ -250,16 +247,16 @@ def test_a_branch_switched_off_is_sgdm_whose_branch_gives_one(opponents, name, o
         torch.testing.assert_close(ablation(x), sgdm(x))
 
 
-def test_without_the_guide_the_kernel_is_that_of_rdconv(opponents):
-    layer, free, x = randomize(opponents.SGDMFree(C, C)).eval(), RDConv(C, C, 3, 1, 3).eval(), torch.randn(2, C, 6, 7)
+def test_without_the_guide_the_kernel_is_that_of_rdconv():
+    layer, free, x = randomize(CLASSES["SGDMFree"](C, C)).eval(), RDConv(C, C, 3, 1, 3).eval(), torch.randn(2, C, 6, 7)
     free.expand = nn.Identity()
     free.load_state_dict({k: v for k, v in layer.state_dict().items() if not k.startswith("expand")})
     with torch.no_grad():
         torch.testing.assert_close(layer(x), x + layer.expand(free(x)))
 
 
-def test_short_kernels_are_1x3_and_3x1(opponents):
-    short, sgdm = opponents.SGDMShort(C, C).eval(), randomize(SGDM(C, C, 3, [[1, 3], [3, 1]])).eval()
+def test_short_kernels_are_1x3_and_3x1():
+    short, sgdm = CLASSES["SGDMShort"](C, C).eval(), randomize(SGDM(C, C, 3, [[1, 3], [3, 1]])).eval()
     short.load_state_dict(sgdm.state_dict())
     x = torch.randn(2, C, 6, 7)
     with torch.no_grad():
@@ -303,11 +300,11 @@ def test_opponents_stand_where_sgdm_does(equipped):
         ]
 
 
-def test_parameters_are_those_of_sgdm_or_just_above(opponents, equipped):
+def test_parameters_are_those_of_sgdm_or_just_above(equipped):
     sgdm = equipped["sgdm"].added
-    for name in opponents.AT_LEAST_THE_PARAMETERS:
+    for name in ("condconv", "odconv", "rfaconv", "sgdm-static"):
         assert sgdm <= equipped[name].added <= 1.05 * sgdm
-    for name in opponents.AT_THE_RATIO:
+    for name in table.AT_THE_RATIO:
         assert equipped[name].ratio == equipped["sgdm"].ratio
     assert {m.ratio for name, m in equipped.items() if "ratio" in name} == {2, 3, 4, 8} - {equipped["sgdm"].ratio}
 
@@ -334,32 +331,32 @@ def test_every_model_trains_fuses_and_comes_back_from_a_checkpoint(equipped, tmp
             assert close(again.fuse(verbose=False)(x)[0], expected, 1e-3), name
 
 
-def test_ultralytics_counts_convolutions_with_computed_weights(opponents):
+def test_ultralytics_counts_convolutions_with_computed_weights():
     thop = importlib.import_module("thop")
-    for conv in (opponents.RoutedConv2d(C), opponents.ODConv2d(C)):
+    for conv in (RoutedConv2d(C), ODConv2d(C)):
         x = torch.randn(1, C, 8, 8)
         with FlopCounterMode(display=False) as counter:
             conv(x)
         assert 2 * thop.profile(conv, inputs=[x], verbose=False)[0] == counter.get_total_flops()
 
 
-# The command, and compare.py with layers of one's own
+# The command, and comparisons with layers of one's own
 
 
 @pytest.fixture(scope="module")
-def written(shell, tmp_path_factory):
-    """What `opponents.py yolov8n.yaml` printed, and the folder that it wrote."""
+def written(yolo, tmp_path_factory):
+    """What `yolo sgdm opponents yolov8n.yaml` printed, and the folder that it wrote."""
     out = tmp_path_factory.mktemp("written") / "opponents"
-    return shell(sys.executable, SCRIPTS / "opponents.py", "yolov8n.yaml", "--out", out), out
+    return yolo("sgdm", "opponents", "yolov8n.yaml", f"out={out}"), out
 
 
-def test_the_command_writes_what_it_prints(opponents, written):
+def test_the_command_writes_what_it_prints(written):
     printed, out = written
-    table = [line.split() for line in printed.splitlines()[-16:]]
-    assert [line[0] for line in table[:3]] == ["stock", "sgdm", "cbam"]
+    lines = [line.split() for line in printed.splitlines()[-16:]]
+    assert [line[0] for line in lines[:3]] == ["stock", "sgdm", "cbam"]
     files = sorted(out.iterdir())
-    assert [f.name for f in files] == sorted(f"yolov8n-{line[0]}.yaml" for line in table[2:])
-    for line in table[2:]:
+    assert [f.name for f in files] == sorted(f"yolov8n-{line[0]}.yaml" for line in lines[2:])
+    for line in lines[2:]:
         model = YOLO(out / f"yolov8n-{line[0]}.yaml").model
         assert f"{count(model):,} {count(model) - 3_157_200:+,}" in " ".join(line)
     text = (out / "yolov8n-condconv.yaml").read_text()
@@ -371,16 +368,13 @@ def test_the_command_writes_what_it_prints(opponents, written):
 @pytest.mark.parametrize(
     ("model", "message"),
     [
-        ("yolov8n.yaml", "yolov8n-ca.yaml exist and are left as they are; choose another --out"),
+        ("yolov8n.yaml", "yolov8n-ca.yaml exist and are left as they are; choose another out="),
         ("yolov8m-slim.yaml", "'yolov8m-slim.yaml' does not exist"),
     ],
 )
-def test_the_command_overwrites_nothing_and_names_a_mistake(opponents, model, message, tmp_path, monkeypatch):
+def test_the_command_overwrites_nothing_and_names_a_mistake(mistake, model, message, tmp_path):
     (tmp_path / "yolov8n-ca.yaml").write_text("mine")
-    monkeypatch.setattr(sys, "argv", ["opponents.py", model, "--out", str(tmp_path)])
-    with pytest.raises(SystemExit) as error:
-        opponents.main()
-    assert message in error.value.code
+    assert message in mistake("opponents", model, f"out={tmp_path}")
     assert [(f.name, f.read_text()) for f in tmp_path.iterdir()] == [("yolov8n-ca.yaml", "mine")]
 
 
@@ -395,7 +389,7 @@ class Mine(nn.Conv2d):
 """
 
 
-def test_compare_trains_models_with_layers_of_a_file(opponents, shell, written, tmp_path):
+def test_compare_trains_models_with_layers_of_a_file(yolo, written, tmp_path):
     pytest.importorskip("scipy")
     make_shapes(tmp_path / "shapes", train=4, val=2, size=64)
     spec = {"path": str(tmp_path / "shapes"), "train": "images/train", "val": "images/val", "names": list("abcdef")}
@@ -404,21 +398,18 @@ def test_compare_trains_models_with_layers_of_a_file(opponents, shell, written, 
     (tmp_path / "own/my_layers.py").write_text(LAYER)
     condconv = written[1] / "yolov8n-condconv.yaml"
     (tmp_path / "mine-yolov8n.yaml").write_text(condconv.read_text().replace("ResidualCondConv", "Mine"))
-    recipe = ("data=data.yaml", "epochs=1", "imgsz=64", "workers=0", "device=cpu", "--seeds", "0", "--out", "results")
-    command = (sys.executable, SCRIPTS / "compare.py", condconv, "mine-yolov8n.yaml", *recipe)
-    layers = ("--layers", SCRIPTS / "opponents.py", "--layers", "own/my_layers.py", "--jobs", "2")
-    printed = shell(*command, *layers, cwd=tmp_path)
+    recipe = ("data=data.yaml", "epochs=1", "imgsz=64", "workers=0", "device=cpu", "seeds=0", "out=results")
+    command = ("sgdm", "compare", condconv, "mine-yolov8n.yaml", *recipe, "layers=own/my_layers.py", "jobs=2")
+    printed = yolo(*command, cwd=tmp_path)
     assert "yolov8n-condconv-0: done" in printed and "mine-yolov8n-0: done" in printed
     result = json.loads((tmp_path / "results/yolov8n-condconv-0.json").read_text())
     assert result["parameters"] == count(YOLO(condconv).model)
     (tmp_path / "results/mine-yolov8n-0.json").unlink()  # another process loads its checkpoints again
-    assert "mine-yolov8n-0: done" in shell(*command, *layers, cwd=tmp_path)
+    assert "mine-yolov8n-0: done" in yolo(*command, cwd=tmp_path)
 
 
 def test_a_file_of_layers_is_what_python_finds_by_its_name(tmp_path, monkeypatch):
-    pytest.importorskip("scipy")
     monkeypatch.setattr(sys, "path", [*sys.path])
-    import_layers = runpy.run_path(str(SCRIPTS / "compare.py"))["import_layers"]
     (tmp_path / "json.py").touch()
-    with pytest.raises(SystemExit, match=r"json.py: Python finds another module named json; rename the file"):
-        import_layers([tmp_path / "json.py"])
+    with pytest.raises(ConfigError, match=r"json.py: Python finds another module named json; rename the file"):
+        import_layers([str(tmp_path / "json.py")])

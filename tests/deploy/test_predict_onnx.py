@@ -1,4 +1,4 @@
-"""scripts/predict_onnx.py: the boxes of Ultralytics without Ultralytics."""
+"""deploy/predict_onnx.py: the boxes of Ultralytics without Ultralytics."""
 
 import json
 import runpy
@@ -16,7 +16,7 @@ from ultralytics_sgdm.data import make_shapes
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
-SCRIPT = Path(__file__).parents[1] / "scripts/predict_onnx.py"
+SCRIPT = Path(__file__).parents[2] / "ultralytics_sgdm/deploy/predict_onnx.py"
 PREDICT = runpy.run_path(str(SCRIPT))
 BLOCK = "import sys, runpy; sys.modules.update(torch=None, torchvision=None, ultralytics=None, ultralytics_sgdm=None);"
 SIZES = ((480, 640), (640, 480), (97, 301), (64, 64), (65, 63), (50, 21), (1080, 1920), (300, 2), (128, 192))
@@ -104,6 +104,9 @@ def source(tmp_path, pictures):
         cv2.imwrite(str(source / name), picture)
     (source / "b.jpg").write_bytes(b"no picture")
     (source / "empty.png").touch()
+    (source / "link.jpg").symlink_to("nowhere.jpg")
+    (source / "folder.jpg").mkdir()
+    (source / "cut.jpg").write_bytes((source / "a.jpg").read_bytes()[:100])
     (source / "broken.mp4").write_bytes(b"no video")
     (source / "notes.txt").write_text("not asked for")
     video = cv2.VideoWriter(str(source / "film.mp4"), cv2.VideoWriter_fourcc(*"mp4v"), 10, (192, 128))
@@ -120,14 +123,21 @@ def test_command_line_without_torch_and_ultralytics(shell, models, source, tmp_p
         )
         return shell(sys.executable, "-c", code, cwd=tmp_path, status=status)
 
-    out = run("predict_onnx.py", models["dynamic"], source, "--batch", 2)
-    assert "8 pictures" in out and "3 skipped" in out
-    assert all(f"skipped, cannot be read: {source / n}" in out for n in ("b.jpg", "empty.png", "broken.mp4"))
+    out = run("predict_onnx.py", models["dynamic"], source, source / "a.*", "--batch", 2)
+    assert "10 pictures" in out and "6 skipped" in out
     results = tmp_path / "predictions"
     assert {f.name for f in results.iterdir()} == {"a.jpg", "a.png", "c.jpg", "film.mp4", "predictions.json"}
     content = json.loads((results / "predictions.json").read_text())
     assert [p["frame"] for p in content["predictions"] if "frame" in p] == [0, 1, 2, 3, 4]
-    assert content["skipped"] == [str(source / n) for n in ("b.jpg", "empty.png", "broken.mp4")]
+    assert {Path(s["source"]).name: s["reason"] for s in content["skipped"]} == {
+        "b.jpg": "no picture, or one that is cut",
+        "cut.jpg": "no picture, or one that is cut",
+        "empty.png": "empty",
+        "folder.jpg": "Is a directory",
+        "link.jpg": "a link to nothing",
+        "broken.mp4": "no video that can be opened",
+    }
+    assert all(f"skipped, {s['reason']}: {s['source']}" in out for s in content["skipped"])
     first = content["predictions"][0]
     assert (first["source"], first["width"], first["height"]) == (str(source / "a.jpg"), 640, 480)
     detector = PREDICT["Detector"](models["dynamic"])
@@ -147,11 +157,17 @@ def test_command_line_without_torch_and_ultralytics(shell, models, source, tmp_p
     [
         (["dynamic", "nowhere.jpg"], "source nowhere.jpg does not exist"),
         (["dynamic", "."], "holds no picture"),
-        (["missing.onnx", "."], "missing.onnx is no model that `yolo export format=onnx` wrote"),
-        (["dynamic", ".", "--imgsz", "100"], "multiples of the model's stride 32"),
-        (["fixed", ".", "--imgsz", "64"], "was exported for (96, 96) only"),
-        (["fixed", ".", "--batch", "2"], "was exported for batches up to 1"),
-        (["nms dynamic", ".", "--batch", "5"], "was exported for batches up to 4"),
+        (["missing.onnx", "0"], "model missing.onnx does not exist"),
+        ([__file__, "0"], "is no model that `yolo export format=onnx` wrote"),
+        (["dynamic", "0", "--output", "/proc/nowhere"], "output /proc/nowhere cannot be written"),
+        (["dynamic", "*.png"], "source *.png does not exist"),
+        (["dynamic", "0", "--conf", "1.5"], "conf=1.5 must be from 0 to 1"),
+        (["dynamic", "0", "--batch", "0"], "batch=0 must be 1 or more"),
+        (["dynamic", "0", "--imgsz", "big"], "imgsz=big must be 640, or height and width"),
+        (["dynamic", "0", "--imgsz", "100"], "multiples of the model's stride 32"),
+        (["fixed", "0", "--imgsz", "64"], "was exported for (96, 96) only"),
+        (["fixed", "0", "--batch", "2"], "was exported for batches up to 1"),
+        (["nms dynamic", "0", "--batch", "5"], "was exported for batches up to 4"),
     ],
 )
 def test_mistakes_are_told_in_one_line(models, tmp_path, monkeypatch, capsys, arguments, message):
@@ -164,8 +180,24 @@ def test_mistakes_are_told_in_one_line(models, tmp_path, monkeypatch, capsys, ar
     assert list(tmp_path.iterdir()) == []
 
 
-def test_a_number_out_of_range_is_refused(monkeypatch, capsys):
-    monkeypatch.setattr(sys, "argv", ["predict_onnx.py", "model.onnx", "0", "--conf", "1.5"])
-    with pytest.raises(SystemExit):
-        PREDICT["main"]()
-    assert "--conf: invalid fraction value: '1.5'" in capsys.readouterr().err
+def test_another_task_and_a_missing_display_are_told(folder, models, monkeypatch):
+    other = YOLO("yolov8n-cls.yaml").export(format="onnx", imgsz=32, simplify=False, verbose=False)
+    file = Path(other).rename(folder / "cls.onnx")
+    with pytest.raises(PREDICT["InputError"], match="is a model of the task classify, this takes detect"):
+        PREDICT["predict"](file, "0")
+    for name in ("DISPLAY", "WAYLAND_DISPLAY"):
+        monkeypatch.delenv(name, raising=False)
+    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(PREDICT["InputError"], match="there is no display here"):
+        PREDICT["predict"](models["fixed"], "0", show=True)
+
+
+def test_it_is_a_command_of_yolo_too(command, mistake, models, pictures, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    cv2.imwrite("a[1.jpg", pictures[0])
+    cv2.imwrite("b=2.jpg", pictures[1])
+    status, printed, error = command("sgdm", "predict", models["fixed batch"], "a[1.jpg", "b=2.jpg", "batch=2")
+    assert status == 0 and printed.startswith("2 pictures")
+    assert "takes 4 pictures at a time: batch=2 is filled up to it" in error
+    assert {f.name for f in Path("predictions").iterdir()} == {"a[1.jpg", "b=2.jpg", "predictions.json"}
+    assert mistake("predict", models["fixed"], "nowhere.jpg") == "source nowhere.jpg does not exist"

@@ -1,0 +1,68 @@
+import json
+import sys
+from functools import partial
+
+import pytest
+import torch
+
+from ultralytics_sgdm.evidence import benchmark
+
+YOLO_SGDM = (sys.executable, "-m", "ultralytics_sgdm", "sgdm")
+
+
+def test_benchmark_compares_with_the_first_model(shell, tmp_path):
+    pytest.importorskip("onnxruntime")
+    out = tmp_path / "results/b.json"
+    command = (*YOLO_SGDM, "benchmark", "yolov8n.yaml", "yolov8n-sgdm.yaml", f"out={out}")
+    printed = shell(
+        *command, "imgsz=128", "rounds=1", "batch=1", "compile=True", cwd=tmp_path, TORCHDYNAMO_DISABLE="1"
+    )  # compiling takes minutes
+    result = json.loads(out.read_text())
+    stock, ours = result["rows"]
+    assert ours["parameters"] - stock["parameters"] == 187_428
+    for kind in ("pytorch", "torch_compile", "onnxruntime", "training_step", "training_memory"):
+        assert stock[kind]["ratio"] == 1
+        assert ours[kind]["ratio"] > 0
+    assert {p.name for p in tmp_path.iterdir()} == {"results"}
+    assert printed.splitlines()[-1].startswith("yolov8n-sgdm.yaml")
+    assert "exists; choose another file" in shell(*command, cwd=tmp_path, status=2)
+
+
+def test_benchmark_compiles_a_model_into_one_graph(monkeypatch):
+    graphs = []
+
+    def backend(graph, _):
+        graphs.append(graph)
+        return graph.forward
+
+    monkeypatch.setattr(torch, "compile", partial(torch.compile, backend=backend))
+    x = torch.rand(1, 3, 64, 64)
+    with torch.inference_mode():
+        program = benchmark.compiled("yolov8n-sgdm.yaml", x)
+        for _ in range(2):
+            program(x)
+    assert len(graphs) == 1
+
+
+def test_each_row_is_timed(command):
+    status, printed, _ = command("sgdm", "benchmark", "yolov8n-rdconv.yaml", "rows=True", "imgsz=64", "rounds=1")
+    rows = [line.split() for line in printed.splitlines() if line.endswith(" ms")]
+    assert status == 0
+    assert len(rows) == 23
+    assert rows[5][:2] == ["5", "RDConv"]
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("yolov8n.yaml", "imgsz=96"), "imgsz=96 must be a multiple of 64, such as 128: a training step takes half"),
+        (("yolov8n-p6.yaml", "imgsz=64"), "imgsz=64 must be a multiple of 128, such as 128"),
+        (("yolov8n.yaml", "imgsz=small"), "imgsz=small must be a whole number"),
+        (("yolov8n.yaml", "device=cuda:7"), "device=cuda:7 is not to be had"),
+        (("yolov8n-sdgm.yaml",), "'yolov8n-sdgm.yaml' does not exist; did you mean 'yolov8n-sgdm.yaml'"),
+        (("rounds=1",), "name the models"),
+        (("yolov8n.yaml", "out=/proc/nowhere/b.json"), "out=/proc/nowhere cannot be written"),
+    ],
+)
+def test_mistakes_are_said_before_anything_is_timed(mistake, arguments, message):
+    assert message in mistake("benchmark", *arguments)

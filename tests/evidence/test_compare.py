@@ -1,0 +1,259 @@
+"""`yolo sgdm compare` from end to end, on trainings of seconds."""
+
+import csv
+import json
+import shutil
+import subprocess
+import sys
+import time
+from pathlib import Path
+
+import psutil
+import pytest
+import torch
+import yaml
+
+from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.data import make_shapes
+from ultralytics_sgdm.evidence import plans, records, report
+from ultralytics_sgdm.evidence.report import Report
+
+pytest.importorskip("scipy")
+MODELS = ("tiny.yaml", "tiny-sgdm.yaml")
+RECIPE = ("data=data.yaml", "epochs=2", "imgsz=64", "workers=0", "device=cpu", "optimizer=SGD")
+COMMAND = ("sgdm", "compare", *MODELS, *RECIPE, "seeds=0,1", "bf16=True")
+HUNG = 300  # seconds
+TINY = {
+    "backbone": [*[[-1, 1, "Conv", [16, 3, 2]]] * 3, [-1, 1, "C2f", [32, True]]],
+    "head": [[[3], 1, "Detect", ["nc"]]],
+    "nc": 6,
+}
+
+
+def make_project(folder):
+    make_shapes(folder / "shapes", train=8, val=6, size=96)
+    spec = {"train": "shapes/images/train", "val": "shapes/images/val", "names": list("abcdef")}
+    (folder / "data.yaml").write_text(yaml.safe_dump(spec))
+    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+    return folder
+
+
+@pytest.fixture(scope="module")
+def finished(yolo, tmp_path_factory):
+    """Folder of a finished comparison, and what it printed."""
+    folder = make_project(tmp_path_factory.mktemp("compare"))
+    return folder, yolo(*COMMAND, "out=res", "jobs=2", cwd=folder)
+
+
+@pytest.fixture
+def project(finished, tmp_path, monkeypatch):
+    """A copy of the finished comparison, in which the test runs."""
+    shutil.copytree(finished[0], tmp_path / "copy", symlinks=True)
+    monkeypatch.chdir(tmp_path / "copy")
+    return tmp_path / "copy"
+
+
+def record(name, out="res"):
+    return json.loads(Path(out, f"{name}.json").read_text())
+
+
+def scratch(name, out="res"):
+    (folder,) = (f for f in Path("runs/compare", out).glob(f"{name}-*") if f.is_dir())
+    return folder
+
+
+def test_a_comparison_keeps_records_and_says_how_sure_it_is(finished, project):
+    printed = finished[1]
+    assert all(f"{name}: done" in printed for name in ("tiny-0", "tiny-1", "tiny-sgdm-0", "tiny-sgdm-1"))
+    assert "Warning: an interval rests on 2 seeds" in printed and "Warning: only 6 pictures" in printed
+    assert "seeds an arm needs at 80 % power" in printed
+    ours = record("tiny-sgdm-0")
+    assert len(ours["curve"]) == ours["recipe"]["epochs"] == 2
+    assert ours["versions"]["torch"] == torch.__version__
+    assert ours["machine"]["threads"] == 1
+    assert {"commit", "date", "command", "best", "validation_loss", "pictures"} <= ours.keys()
+    assert "compare" in ours["command"]
+    assert str(project) not in json.dumps(ours)
+    with open("res/summary.csv", encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    assert [row["arm"] for row in rows] == ["tiny", "tiny-sgdm"]
+    assert rows[1]["mAP50-95 +- both"] and rows[1]["mAP50-95 +- seeds"]
+    assert {p.name for p in Path("res").glob("*.png")} == {"differences.png", "curves.png"}
+    table = Path("res/summary.md").read_text(encoding="utf-8").splitlines()
+    assert table[3].startswith(f"| tiny-sgdm | {int(rows[1]['parameters']):,} | 0 1 |")
+
+
+def test_what_is_done_is_kept_and_what_was_lost_is_made_again(project, command):
+    ours, folder = record("tiny-sgdm-0"), scratch("tiny-sgdm-0")
+    best, last = (folder / f"weights/{name}.pt" for name in ("best", "last"))
+    Path("res/tiny-sgdm-0.json").unlink()  # as if killed between training and its last line
+    stamp = best.stat().st_mtime_ns
+    torch.save({**torch.load(last, weights_only=False), "epoch": 1}, last)  # as if killed before it was stripped
+    status, printed, _ = command(*COMMAND, "out=res")
+    assert status == 0 and "tiny-sgdm-0: done" in printed and "tiny-0: done" not in printed
+    assert best.stat().st_mtime_ns == stamp
+    same = ("mAP50-95", "mAP50", "best", "curve", "classes", "binding")
+    assert {k: record("tiny-sgdm-0")[k] for k in same} == {k: ours[k] for k in same}
+
+    Path("res/tiny-sgdm-0.json").unlink()
+    best.write_bytes(best.read_bytes()[:1000])  # cut: trained again, to the same figures
+    assert command(*COMMAND, "out=res")[0] == 0
+    assert best.stat().st_size > 1000
+    assert {k: record("tiny-sgdm-0")[k] for k in same} == {k: ours[k] for k in same}
+
+
+def test_no_figure_is_reported_under_another_recipe(project, mistake, command):
+    for change, what in (("epochs=3", "recipe"), ("imgsz=32", "recipe"), ("bf16=False", "bf16")):
+        arguments = [a for a in COMMAND[1:] if a.partition("=")[0] != change.partition("=")[0]]
+        assert f"was made with another {what}" in mistake(*arguments, change, "out=res")
+    before = record("tiny-0")
+    label = next(Path("shapes/labels/val").glob("*.txt"))
+    label.write_text("0 0.5 0.5 0.2 0.2\n")
+    assert "was made with another data; choose another out=" in mistake(*COMMAND[1:], "out=res")
+    Path("res/tiny-0.json").unlink()  # then it is trained, in a folder of its own: the old weights are not taken
+    Path("tiny.yaml").write_text(yaml.safe_dump({**TINY, "backbone": [*TINY["backbone"], [-1, 1, "Conv", [32, 3, 1]]]}))
+    for file in Path("res").glob("*.json"):
+        file.unlink()
+    arguments = [a for a in COMMAND if not a.startswith(("epochs", "seeds"))]
+    assert command(*arguments, "epochs=1", "seeds=0", "out=res")[0] == 0
+    assert len(record("tiny-0")["curve"]) == 1
+    assert record("tiny-0")["parameters"] != before["parameters"]
+
+
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ("{", "cannot be read as a record"),
+        ("[1]", "is no record of a comparison"),
+        ('{"mine": 1}', "is no record of a comparison"),
+        (None, "was changed after it was written"),
+    ],
+)
+def test_a_record_that_is_broken_foreign_or_edited_is_named(project, mistake, content, message):
+    file = Path("res/tiny-1.json")
+    file.write_text(content or file.read_text().replace('"mAP50": 0.', '"mAP50": 0.9'))
+    assert message in mistake(*COMMAND[1:], "out=res")
+
+
+def test_a_folder_that_is_in_use_is_refused(project, mistake):
+    with records.claimed(Path("res"), "out="):
+        assert "out=res is in use by another process" in mistake(*COMMAND[1:], "out=res")
+
+
+def test_children_end_with_their_parent_and_the_next_command_goes_on(project, shell, command):
+    arguments = [a for a in COMMAND if not a.startswith(("epochs", "seeds"))]
+    arguments += ["epochs=300", "seeds=7", "out=killed"]
+    driver = subprocess.Popen(
+        [sys.executable, "-m", "ultralytics_sgdm", *arguments],
+        env=shell.environment,
+        stdout=subprocess.DEVNULL,
+        stderr=subprocess.DEVNULL,
+    )
+    try:
+        end = time.monotonic() + HUNG
+        while not list(Path("runs/compare/killed").glob("tiny-7-*/weights/last.pt")):
+            assert driver.poll() is None and time.monotonic() < end
+            time.sleep(0.1)
+        (child,) = psutil.Process(driver.pid).children()
+    finally:
+        driver.kill()
+        driver.wait()
+    psutil.wait_procs([child], timeout=HUNG)
+    assert not child.is_running()
+    assert not list(Path("killed").glob("*.json"))
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (("tiny.yaml", "data=nosuch.yaml"), "'nosuch.yaml' does not exist"),
+        (("tiny.yaml", "data=data.yaml", "epoch=2"), "epoch= is no argument of the trainer; did you mean 'epochs'?"),
+        (("tiny.yaml", "tiny.yaml", "data=data.yaml"), "tiny is named twice"),
+        (("tiny-sdgm.yaml", "data=data.yaml"), "'tiny-sdgm.yaml' does not exist"),
+        (("tiny.yaml",), "name the models, and the data set with data="),
+        (("data=data.yaml",), "name the models, and the data set with data="),
+        (("tiny.yaml", "data=data.yaml", "seeds=0,0"), "seeds=0,0 must be different whole numbers"),
+        (("tiny.yaml", "data=data.yaml", "seeds=a"), "seeds=a must be a whole number"),
+        (("tiny.yaml", "data=data.yaml", "seed=3"), "seed= is set by each run"),
+        (("tiny.yaml", "data=data.yaml", "jobs=0"), "jobs= must be 1 or more"),
+        (("tiny.yaml", "data=data.yaml", "pretrained=nosuch.pt"), "nosuch.pt"),
+        (("tiny.yaml", "data=data.yaml", "layers=nosuch.py"), "layers=nosuch.py does not exist"),
+        (("tiny.yaml", "data=data.yaml", "folds=99"), "folds=99 must be from 2 to 14"),
+        (("plan=nosuch.yaml",), "plan=nosuch.yaml cannot be read"),
+        (("tiny.yaml", "plan=plan.yaml"), "plan= states models, data, seeds and recipe: leave them out"),
+    ],
+)
+def test_mistakes_are_said_before_the_first_run(mistake, tmp_path, monkeypatch, arguments, message):
+    monkeypatch.chdir(make_project(tmp_path))
+    assert message in mistake("compare", *arguments, "out=new")
+    assert not list(Path("new").glob("*.json"))
+
+
+def test_an_output_that_cannot_be_written_is_one_line(mistake, tmp_path, monkeypatch):
+    monkeypatch.chdir(make_project(tmp_path))
+    Path("file").touch()
+    for out in ("file/res", "/proc/nowhere"):
+        assert f"out={out} cannot be written" in mistake("compare", "tiny.yaml", "data=data.yaml", f"out={out}")
+
+
+def test_folds_and_repetitions_and_a_plan_with_its_verdict(yolo, project, mistake):
+    plan = {
+        "question": "Is SGDM better on shapes?",
+        "arms": list(MODELS),
+        "data": "data.yaml",
+        "recipe": {"epochs": 1, "imgsz": 64, "workers": 0, "device": "cpu"},
+        "seeds": [0, 1],
+        "folds": 2,
+        "better": 0.5,
+        "equal": 50,
+        "stop": "after two seeds",
+    }
+    Path("plan.yaml").write_text(yaml.safe_dump(plan))
+    assert "must be committed" in mistake("compare", "plan=plan.yaml", "out=planned")
+    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
+    for arguments in (["init"], ["add", "plan.yaml"], ["commit", "-m", "plan"]):
+        subprocess.run([*git, *arguments], check=True, capture_output=True)
+    assert "leave them out" in mistake("compare", "plan=plan.yaml", "seeds=5", "out=planned")
+    printed = yolo("sgdm", "compare", "plan=plan.yaml", "out=planned", "jobs=2", "resamples=100", cwd=project)
+    assert printed.rstrip().endswith("- tiny-sgdm: equal")
+    assert "Is SGDM better" in Path("planned/verdict.md").read_text()
+    assert len(list(Path("planned").glob("tiny-*-fold?.json"))) == 8
+    analysis = json.loads(Path("planned/analysis.json").read_text())
+    assert analysis["pictures"] == 14
+
+    # without detections at hand the same figures come from what is kept, and none where a record is missing
+    text = Path("planned/summary.md").read_text()
+    shutil.rmtree("runs")
+    read = plans.read(Path("plan.yaml"))
+    Report(Path("planned"), read, 0, Path("runs")).write()
+    assert Path("planned/summary.md").read_text() == text
+    Path("planned/tiny-sgdm-1-fold1.json").unlink()
+    with pytest.raises(ConfigError, match="planned lacks tiny-sgdm-1-fold1: no difference is reported"):
+        Report(Path("planned"), read, 0, Path("runs"))
+
+
+def test_a_repetition_of_the_reference_is_the_noise_floor(project, command):
+    arguments = [a for a in COMMAND if not a.startswith(("epochs", "seeds")) and a != "tiny-sgdm.yaml"]
+    status, printed, _ = command(*arguments, "epochs=1", "seeds=0", "repeat=1", "out=repeated")
+    assert status == 0
+    assert "Noise floor: 1 pairs of identical arms differ by" in printed
+    assert record("tiny#1-1000", "repeated")["seed"] == 1000
+
+
+def test_the_figures_of_a_summary_follow_from_the_records():
+    """Two arms of known scores: mean, difference, and both intervals over seeds by hand."""
+
+    def run(arm, seed, value):
+        keys = {"parameters": 1, "gflops": 1.0, "minutes": 1.0, "classes": {}, "curve": [value]}
+        return {"arm": arm, "model": f"{arm}.yaml", "seed": seed, "mAP50-95": value, "mAP50": value, **keys}
+
+    found = {f"{a}-{s}": run(a, s, v / 100) for a, s, v in (("a", 0, 10), ("a", 1, 12), ("b", 0, 13), ("b", 1, 14))}
+    runs = report.by_arm(found, "a")
+    row = report.summary(runs, None)[1]
+    assert (row["mAP50-95"], row["mAP50-95 difference"], row["mAP50-95 std"]) == (13.5, 2.5, 0.71)
+    assert row["mAP50-95 +- seeds"] == pytest.approx(12.7062 * 0.7071 / 2**0.5, abs=0.01)
+    assert row["mAP50-95 +- pooled"] == pytest.approx(4.3027 * (2.5 / 2) ** 0.5, abs=0.01)
+    assert row["mAP50-95 +- both"] == ""
+    found["b-2"] = run("b", 2, 0.5)
+    with pytest.raises(ConfigError, match=r"b has seeds \[2\] that a lacks"):
+        report.by_arm(found, "a")

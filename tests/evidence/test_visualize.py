@@ -1,0 +1,77 @@
+import csv
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import torch
+from helpers import randomize
+from ultralytics import YOLO
+
+from ultralytics_sgdm.evidence import visualize
+from ultralytics_sgdm.nn.dynamic import ChannelBranch, SpatialBranch
+
+
+def read(file):
+    """Return the rows of a CSV file."""
+    with Path(file).open() as f:
+        return list(csv.DictReader(f))
+
+
+def test_visualize_draws_and_lists_the_weights_of_each_kernel(command, mistake, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("tiny.yaml").write_text("""nc: 2
+backbone:
+  - [-1, 1, Conv, [16, 3, 2]]
+  - [-1, 1, C2fSGDM, [16, False, {ratio: 1, kernels: [[1, 3], [5, 1]]}]]
+  - [-1, 1, RDConv, [16, 3, 2, 1]]
+head:
+  - [[2], 1, Detect, [nc]]
+""")
+    ramps = {SpatialBranch: lambda m: 0.5 + m / 10, ChannelBranch: lambda m: 1.6 - m // 16 / 10}
+    for kind, ramp in ramps.items():
+
+        def known(self, x, forward=kind.forward, ramp=ramp):
+            y = forward(self, x)
+            return torch.zeros_like(y) + ramp(torch.arange(y.shape[1])).view(1, -1, 1, 1)
+
+        monkeypatch.setattr(kind, "forward", known)
+    cv2.imwrite("a.png", np.full((48, 96, 3), 99, np.uint8))
+    assert command("sgdm", "visualize", "tiny.yaml", "a.png", "imgsz=64", "out=out")[0] == 0
+
+    found = read("out/a/weights.csv")
+    taps = [f"{i},{j}" for i in (-1, 0, 1) for j in (-1, 0, 1)]
+    names = [("1", "C2fSGDM.sgdm", k) for k in ("1x3", "5x1")] + [("2", "RDConv", k) for k in taps]
+    assert [(r["layer"], r["name"], r["kernel"]) for r in found] == names
+    for m, row in zip((0, 1, *range(9)), found, strict=True):
+        for part, value in (("gamma", 0.5 + m / 10), ("alpha", 1.6 - m / 10)):
+            statistics = [float(row[f"{part} {s}"]) for s in ("mean", "std", "min", "max")]
+            assert statistics == pytest.approx([value, 0, value, value], abs=1e-4)
+    drawn = {file.name: cv2.imread(str(file)) for file in Path("out/a").glob("*.png")}
+    assert drawn.keys() == {"network.png", "layer-01-sgdm.png", "layer-02.png"}
+    assert all(len(np.unique(picture.reshape(-1, 3), axis=0)) > 100 for picture in drawn.values())
+    assert {p.name for p in tmp_path.iterdir()} == {"tiny.yaml", "a.png", "out"}
+
+    assert "a exists; choose another out=" in mistake("visualize", "tiny.yaml", "a.png", "out=out")
+    assert "has no layer with dynamic weights" in mistake("visualize", "yolov8n.yaml", "a.png", "out=b")
+    assert "tiny.yaml is no picture" in mistake("visualize", "tiny.yaml", "tiny.yaml", "out=b")
+    assert "no.pt does not exist" in mistake("visualize", "no.pt", "a.png", "out=b")
+    assert not Path("b").exists()
+
+
+def test_visualize_sees_the_weights_at_each_position():
+    model = randomize(YOLO("yolov8n-sgdm.yaml").model).eval()
+    branches = [m for m in model.modules() if isinstance(m, (SpatialBranch, ChannelBranch))]
+    inputs = {}
+    for branch in branches:
+        branch.register_forward_pre_hook(lambda m, x: inputs.update({m: x[0]}))
+    seen = visualize.watch(model)
+    with torch.inference_mode():
+        model(torch.rand(1, 3, 64, 96))
+        wanted = {m: m(inputs[m])[0] for m in branches}
+    found = visualize.mixtures(model, seen)
+    assert (found[0].layer, found[0].gamma.shape) == (4, (4, 8, 12))
+    for kind, part in ((SpatialBranch, "gamma"), (ChannelBranch, "alpha")):
+        for mixture, values in zip(found, (y for m, y in wanted.items() if isinstance(m, kind)), strict=True):
+            assert np.allclose(getattr(mixture, part).ravel(), values.ravel(), atol=1e-6)
+            assert values.std() > 1e-3

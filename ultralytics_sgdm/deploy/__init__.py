@@ -1,0 +1,1 @@
+"""What runs without torch: `predict_onnx.py` is one file that may be copied anywhere."""
