@@ -1,13 +1,10 @@
-"""Count the ONNX nodes of each SGDM and RDConv of the shipped detectors, before and after simplification, as CSV.
-
-python scripts/count_nodes.py results/export-nodes.csv
-"""
+"""Count the ONNX nodes of each SGDM and RDConv of the shipped detectors, before and after simplification, as CSV."""
 
 from __future__ import annotations
 
+import argparse
 import csv
 import re
-import sys
 import tempfile
 from collections import Counter
 from pathlib import Path
@@ -72,8 +69,11 @@ def rows(name: str, folder: Path, dynamic: bool) -> list[list[object]]:
 
 def main() -> None:
     """Write the table to the file named on the command line."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("table", type=Path, help="CSV file to write, such as results/export-nodes.csv")
+    table = parser.parse_args().table
     names = [with_scale(file.name, "n") for file in shipped("models")]
-    with tempfile.TemporaryDirectory() as folder, Path(sys.argv[1]).open("w", newline="") as out:
+    with tempfile.TemporaryDirectory() as folder, table.open("w", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(COLUMNS.split(","))
         for name in dict.fromkeys(n for pair in zip(map(stock_name, names), names, strict=True) for n in pair):

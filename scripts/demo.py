@@ -1,10 +1,11 @@
 """The main job on data that the package makes itself: train, validate, predict, export, and the same boxes from ONNX.
 
-Run it with `make demo`, or `python scripts/demo.py [FOLDER]`; everything it writes goes into FOLDER (default: demo).
+Run it with `make demo`, or `python scripts/demo.py [FOLDER]`; everything it writes goes into that folder.
 """
 
 from __future__ import annotations
 
+import argparse
 import os
 import subprocess
 import sys
@@ -41,7 +42,9 @@ def count_same(ours: dict[str, np.ndarray], theirs: dict[str, np.ndarray], toler
 
 def main() -> None:
     """Run the demo."""
-    folder = Path(sys.argv[1] if len(sys.argv) > 1 else "demo").resolve()
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("folder", type=Path, nargs="?", default=Path("demo"), help="where to write (default: demo)")
+    folder = parser.parse_args().folder.resolve()
     (folder / "settings").mkdir(parents=True, exist_ok=True)
     results, pictures = folder / "results", "shapes/images/val"
     where = f"project={results} exist_ok=True"

@@ -1,43 +1,29 @@
+import inspect
+import re
 import sys
+from pathlib import Path
 
 import pytest
 
-from ultralytics_sgdm import __version__, cli, zoo
-
-
-@pytest.fixture
-def command(monkeypatch, capsys):
-    """Run the command line in this process; return exit status and what it printed."""
-
-    def run(*argv):
-        monkeypatch.setattr(sys, "argv", ["yolo", *argv])
-        monkeypatch.setattr(cli.cfg, "ARGV", sys.argv)
-        try:
-            cli.main()
-            status = 0
-        except SystemExit as e:
-            status = e.code
-        return status, capsys.readouterr().out
-
-    return run
+from ultralytics_sgdm import __version__, cli, commands, zoo
 
 
 def test_models_is_a_table_of_each_family_beside_stock(command, monkeypatch):
     some = {"yolov8-sgdm": ["yolov8n-sgdm.yaml", "yolov8s-sgdm.yaml"], "yolov5-rdconv": ["yolov5n-rdconv.yaml"]}
     monkeypatch.setattr(zoo, "families", lambda: some)
-    status, out = command("sgdm", "models")
+    status, out, _ = command("sgdm", "models")
     assert status == 0
     rows = [[cell.strip() for cell in line.split("|")[1:-1]] for line in out.splitlines()]
     assert rows[0][:4] == ["family", "scale", "model", "stock parameters"]
     expected = ["3,157,200", "3,344,628", "+187,428", "8.86", "9.13", "+0.27"]
     assert rows[2] == ["yolov8", "n", "yolov8n-sgdm.yaml", *expected]
     assert [row[2] for row in rows[2:]] == ["yolov8n-sgdm.yaml", "yolov5n-rdconv.yaml"]
-    _, out = command("sgdm", "models", "scale=s")
+    _, out, _ = command("sgdm", "models", "scale=s")
     assert "yolov8s-sgdm.yaml" in out and "yolov8n-sgdm.yaml" not in out
 
 
 def test_layers_lists_what_each_parses_like(command):
-    _, out = command("sgdm", "layers")
+    _, out, _ = command("sgdm", "layers")
     rows = [line.split() for line in out.splitlines()]
     assert ["RDConv", "Conv", "ultralytics_sgdm.nn.rdconv.RDConv"] in rows
     assert ["C2fSGDM", "C2f", "ultralytics_sgdm.nn.csp.C2fSGDM"] in rows
@@ -45,9 +31,58 @@ def test_layers_lists_what_each_parses_like(command):
 
 @pytest.mark.parametrize("argv", [(), ("help",), ("--help",)])
 def test_help_lists_the_commands(command, argv):
-    status, out = command("sgdm", *argv)
+    status, out, _ = command("sgdm", *argv)
     assert status == 0
-    assert all(name in out for name in cli.COMMANDS)
+    assert all(f"\n  {name} " in out for name in cli.COMMANDS)
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_help_of_a_command_says_what_each_argument_means(command, name, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    function = cli.command(name)
+    for argv in ((name, "--help"), ("help", name), (name, "-h"), (name, "some=thing", "--help")):
+        status, out, _ = command("sgdm", *argv)
+        assert status == 0
+        assert out.startswith(f"usage: yolo sgdm {name}")
+        for key in inspect.signature(function).parameters:
+            assert re.search(rf"^  {key}=? +\S", out, re.M), key
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("script", sorted((Path(__file__).parents[1] / "scripts").glob("*.py")), ids=lambda f: f.stem)
+def test_help_of_a_script_changes_nothing(shell, script, tmp_path):
+    out = shell(sys.executable, script, "--help", cwd=tmp_path)
+    assert "usage:" in out
+    assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize("name", cli.COMMANDS)
+def test_a_command_is_there_without_the_extras(shell, name):
+    hidden = (
+        "import sys; sys.modules.update(dict.fromkeys(('scipy', 'timm', 'ray', 'onnx', 'onnxruntime', 'imagehash')))"
+    )
+    out = shell(
+        sys.executable, "-c", f"{hidden}; from ultralytics_sgdm.cli import main; main(['sgdm', '{name}', '-h'])"
+    )
+    assert "usage: yolo sgdm" in out
+
+
+@pytest.mark.parametrize(
+    ("argv", "module", "extra"),
+    [
+        (("opponents", "yolov8n.yaml"), "timm", "compare"),
+        (("benchmark", "yolov8n.yaml", "imgsz=64", "rounds=1"), "onnxruntime", "export"),
+        (("compare", "yolov8n.yaml", "data=a.yaml", "out=b", "ray=local"), "ray", "ray"),
+    ],
+)
+def test_a_missing_extra_is_one_line_with_the_command_that_mends_it(
+    mistake, monkeypatch, tmp_path, argv, module, extra
+):
+    monkeypatch.chdir(tmp_path)
+    for name in [m for m in sys.modules if m.startswith("ultralytics_sgdm.evidence.opponents.")]:
+        monkeypatch.delitem(sys.modules, name)
+    monkeypatch.setitem(sys.modules, module, None)
+    assert mistake(*argv) == f"this needs {module}: pip install 'ultralytics-sgdm[{extra}]'"
 
 
 @pytest.mark.parametrize(
@@ -57,27 +92,74 @@ def test_help_lists_the_commands(command, argv):
         (("sgdm", "models", "scal=n"), "has no argument 'scal=n', its arguments are: scale=; did you mean 'scale'?"),
         (("sgdm", "equip", "ratio=3"), "MODEL missing; usage: yolo sgdm equip MODEL [ratio=]"),
         (("sgdm", "equip", "model=yolov8n.yaml", "at=head"), "at=head: 'head' is none of backbone, neck"),
-        (("sgdm", "models", "scale"), "has no argument 'scale', its arguments are: scale="),
+        (("sgdm", "equip", "yolov8n.yaml", "ratio=big"), "ratio=big must be a number"),
+        (("sgdm", "equip", "yolov8n.yaml", "ratio=2", "ratio=3"), "ratio= is given twice"),
+        (("sgdm", "models", "scale"), "scale= needs a value"),
+        (("sgdm", "models", "scale="), "scale= needs a value"),
+        (("sgdm", "voc", "SRC", ""), "dest= needs a value"),
         (("sgdm", "layers", "x=1"), "has no argument 'x=1', its arguments are: none"),
         (("sgdm", "models", "scale=z"), "scale='z' must be letters of 'tnsmbclex'"),
         (("train", "model=yolov8n-sgmd.yaml"), "'yolov8n-sgmd.yaml' does not exist; did you mean 'yolov8n-sgdm.yaml'"),
+        (("predict", "model=a.pt", "source=a[1.jpg"), "unmatched"),
         (
             ("val", "model=yolov8n-sgdm.yaml", "data=shaps.yaml", "device=cpu"),
             "'shaps.yaml' does not exist; did you mean 'shapes.yaml'",
         ),
     ],
 )
-def test_mistakes_are_one_line(command, argv, message):
-    status, _ = command(*argv)
-    assert status.startswith("error: ")
-    assert message in status
+def test_mistakes_are_one_line_and_status_2(command, argv, message):
+    status, _, error = command(*argv)
+    (line,) = [line for line in error.splitlines() if line.startswith("error: ")]
+    assert status == 2
+    assert message in line
+    assert "Traceback" not in error
+
+
+def test_text_stays_text_and_both_styles_of_arguments_are_read(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    Path("z=1").mkdir()
+    Path("z=1/2.jpg").touch()
+
+    def function(src: str, *more: str, classes: str | None = None, n: int = 3, wide: bool = False, ks: list[int] = ()):
+        """Do nothing."""
+
+    def read(*argv):
+        return commands.parse("it", function, argv)
+
+    for text in ("true", "1e3", "None,b", "[a", "a=b"):
+        assert read("x", f"classes={text}") == (["x"], {"classes": text})
+    assert read("x", "y", "z=1/2.jpg", "n=4") == (["x", "y", "z=1/2.jpg"], {"n": 4})
+    assert read("--wide", "x", "--ks", "1", "2", "--n", "5") == (["x"], {"wide": True, "ks": [1, 2], "n": 5})
+    assert read("x", "ks=[1, 2]", "wide=no", "--ks=3") == (["x"], {"ks": [1, 2, 3], "wide": False})
+    assert read("x", "n", "=", "4", "classes=", "a") == (["x"], {"n": 4, "classes": "a"})
+
+
+@pytest.mark.parametrize("argv", [("sgdm", "layers"), ("version",)])
+def test_ctrl_c_is_one_line_and_130(command, monkeypatch, argv):
+    def interrupted(*_):
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(cli, "layers", interrupted)
+    monkeypatch.setattr(cli.cfg, "entrypoint", interrupted)
+    assert command(*argv) == (130, "", "stopped\n")
+
+
+def test_a_reader_that_goes_is_no_error(shell, tmp_path):
+    line = f"{sys.executable} -m ultralytics_sgdm sgdm layers | true"
+    assert shell("bash", "-c", f"set -o pipefail; {line}", cwd=tmp_path) == ""
+
+
+@pytest.mark.parametrize("argv", [("help",), ("version",)])
+def test_help_and_version_of_ultralytics_mention_the_package(command, monkeypatch, argv):
+    monkeypatch.setattr(cli.cfg, "entrypoint", lambda: None)
+    assert f"ultralytics_sgdm {__version__}: yolo sgdm help" in command(*argv)[1]
 
 
 def test_no_traceback_for_a_row_of_a_yaml(yolo, tmp_path):
     (tmp_path / "yolov8-typo.yaml").write_text(
         "nc: 1\nbackbone:\n  - [-1, 1, SGMD, [16]]\nhead:\n  - [-1, 1, Detect, [nc]]\n"
     )
-    out = yolo("train", "model=yolov8-typo.yaml", "data=shapes.yaml", cwd=tmp_path, status=1)
+    out = yolo("train", "model=yolov8-typo.yaml", "data=shapes.yaml", cwd=tmp_path, status=2)
     assert "Traceback" not in out
     assert (
         "yolov8-typo.yaml, backbone row 1 (layer 0), [-1, 1, 'SGMD', [16]]: unknown module 'SGMD'; did you mean 'SGDM'"
@@ -86,7 +168,7 @@ def test_no_traceback_for_a_row_of_a_yaml(yolo, tmp_path):
 
 
 def test_a_dataset_mistake_in_training_is_one_line_too(yolo, tmp_path):
-    out = yolo("train", "model=yolov8n-sgdm.yaml", "data=shaps.yaml", cwd=tmp_path, status=1)
+    out = yolo("train", "model=yolov8n-sgdm.yaml", "data=shaps.yaml", cwd=tmp_path, status=2)
     assert "Traceback" not in out
     assert "error: 'shaps.yaml' does not exist; did you mean 'shapes.yaml'" in out
 
@@ -105,7 +187,7 @@ def test_checks_says_whose_yolo_is_on_path(command, monkeypatch, tmp_path, scrip
     if script:
         (tmp_path / "yolo").write_text(f"#!/usr/bin/env python\n{script}\n")
         (tmp_path / "yolo").chmod(0o755)
-    status, out = command("checks")
+    status, out, _ = command("checks")
     assert status == 0
     assert f"ultralytics_sgdm {__version__}" in out
     assert says in out.splitlines()[-1]

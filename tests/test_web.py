@@ -60,7 +60,7 @@ def test_boxes_of_the_page_are_those_of_the_script(address, tmp_path, options):
     assert done.returncode == 0, done.stderr
     seen = json.loads(done.stdout)
 
-    detector = runpy.run_path(str(ROOT / "scripts/predict_onnx.py"))["Detector"](Path(model))
+    detector = runpy.run_path(str(ROOT / "ultralytics_sgdm/deploy/predict_onnx.py"))["Detector"](Path(model))
     expected = detector([cv2.imread(picture)])[0]
     got = np.array([[b[k] for k in ("x1", "y1", "x2", "y2", "score", "class")] for b in seen["boxes"]])
     assert len(expected) > 5

@@ -133,7 +133,8 @@ def convert(key: str, hint: Any, text: str) -> Any:
     kind = next(k for k in kinds if k is not type(None))
     if typing.get_origin(kind) in (list, tuple):
         (member, *_) = typing.get_args(kind)
-        return [convert(key, member, part) for part in re.split(r"[,\s]+", text.strip("[]() ")) if part]
+        parts = text.split(",") if member is str else re.split(r"[,\s\[\]()]+", text)
+        return [convert(key, member, part) for part in parts if part]
     try:
         return WORDS[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):

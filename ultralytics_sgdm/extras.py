@@ -17,4 +17,4 @@ def extra(module: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as e:
-        raise ConfigError(f"this needs {e.name}: pip install 'ultralytics-sgdm[{name}]'") from e
+        raise ConfigError(f"this needs {e.name.partition('.')[0]}: pip install 'ultralytics-sgdm[{name}]'") from e

@@ -1,0 +1,153 @@
+"""SGDM in models that Ultralytics does not know: torchvision's and timm's."""
+
+import copy
+import pickle
+
+import pytest
+import torch
+from torch import nn
+from torchvision import models
+
+from ultralytics_sgdm import insert
+from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.nn import SGDM
+
+NOTHING = {"weights": None, "weights_backbone": None}
+
+
+def timm_model(name):
+    return pytest.importorskip("timm").create_model(name, pretrained=False, num_classes=10)
+
+
+MODELS = {
+    "resnet18": (lambda: models.resnet18(), ["layer3", "layer4.1.bn2"]),
+    "mobilenet_v3": (lambda: models.mobilenet_v3_small(), ["features.4", "features.11"]),
+    "convnext_tiny": (lambda: models.convnext_tiny(), ["features.3.1", "features.5"]),
+    "fasterrcnn": (
+        lambda: models.detection.fasterrcnn_mobilenet_v3_large_320_fpn(**NOTHING),
+        ["backbone.body.6", "backbone.body.13"],
+    ),
+    "deeplabv3": (lambda: models.segmentation.deeplabv3_mobilenet_v3_large(**NOTHING), ["backbone.6", "classifier.0"]),
+    "timm resnet": (lambda: timm_model("resnet10t"), ["layer2", "layer4"]),
+    "timm efficientnet": (lambda: timm_model("efficientnet_lite0"), ["blocks.3", "blocks.6.0"]),
+}
+
+
+def call(name, model, x, place):
+    """Return what a module of a model gives for a picture, and what the model gives."""
+    seen = []
+    handle = model.get_submodule(place).register_forward_hook(lambda _, __, y: seen.append(y))
+    with torch.no_grad():
+        y = model([x[0]]) if name == "fasterrcnn" else model(x)
+    handle.remove()
+    while isinstance(y, (list, dict)):
+        y = y[0] if isinstance(y, list) else next(iter(y.values()))
+    return seen[0], y
+
+
+def example(name):
+    return ([torch.zeros(3, 96, 96)],) if name == "fasterrcnn" else torch.zeros(1, 3, 96, 96)
+
+
+@pytest.fixture(params=MODELS)
+def bare(request):
+    torch.manual_seed(0)
+    make, places = MODELS[request.param]
+    return request.param, make().eval(), places
+
+
+def test_output_and_keys_are_what_they_were_and_weights_load_before_and_after(bare):
+    name, model, places = bare
+    x, state = torch.rand(1, 3, 96, 96), copy.deepcopy(model.state_dict())
+    wanted = call(name, model, x, places[1])
+    assert insert(model, {places[0]: {}, places[1]: {"ratio": 2}}, example=example(name)) is model
+    assert all(map(torch.equal, call(name, model, x, places[1]), wanted))
+    assert not any(m.training for m in model.modules())
+    new = model.state_dict()
+    assert all(torch.equal(new[k], v) for k, v in state.items())
+    assert {k.partition(".sgdm.")[0] for k in new.keys() - state.keys()} == set(places)
+    assert list(model.sgdm_places) == places
+    added = sum(p.numel() for m in model.modules() if isinstance(m, SGDM) for p in m.parameters())
+    assert sum(place["parameters"] for place in model.sgdm_places.values()) == added
+
+    left = model.load_state_dict(state, strict=False)
+    assert not left.unexpected_keys
+    for m in model.modules():
+        if isinstance(m, SGDM):
+            nn.init.normal_(m.expand.weight)
+    changed = call(name, model, x, places[1])
+    assert not torch.equal(changed[0], wanted[0])
+    again = insert(MODELS[name][0]().eval(), {places[0]: {}, places[1]: {"ratio": 2}}, example=example(name))
+    again.load_state_dict(model.state_dict())
+    assert all(map(torch.equal, call(name, again, x, places[1]), changed))
+
+
+def test_copies_pickles_and_gradients_hold_the_layer():
+    model = insert(models.resnet18(), ["layer4"])
+    for twin in (copy.deepcopy(model), pickle.loads(pickle.dumps(model))):
+        assert twin.layer4.sgdm is not model.layer4.sgdm
+        nn.init.normal_(twin.layer4.sgdm.expand.weight)
+        twin.train()(torch.rand(2, 3, 64, 64)).sum().backward()
+        assert all(p.grad is not None for p in twin.layer4.sgdm.parameters())
+
+
+@pytest.mark.parametrize("kind", ["resnet18", "timm resnet"])
+def test_onnx_and_torch_compile_see_the_layer(kind, tmp_path):
+    onnxruntime = pytest.importorskip("onnxruntime")
+    model = insert(MODELS[kind][0]().eval(), MODELS[kind][1][:1])
+    for m in model.modules():
+        if isinstance(m, SGDM):
+            nn.init.normal_(m.expand.weight)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        wanted = model(x)
+        torch.testing.assert_close(torch.compile(model, backend="eager", fullgraph=True)(x), wanted)
+    torch.onnx.export(model, (x,), tmp_path / "model.onnx", dynamo=False)
+    session = onnxruntime.InferenceSession(tmp_path / "model.onnx", providers=["CPUExecutionProvider"])
+    (got,) = session.run(None, {session.get_inputs()[0].name: x.numpy()})
+    torch.testing.assert_close(torch.from_numpy(got), wanted, rtol=1e-3, atol=1e-4)
+
+
+class Twice(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.conv, self.idle = nn.Conv2d(3, 3, 1), nn.Conv2d(3, 3, 1)
+        self.same = self.conv
+        self.again = nn.Conv2d(3, 3, 1)
+
+    def forward(self, x):
+        return self.again(self.again(self.conv(x)))
+
+
+@pytest.mark.parametrize(
+    ("make", "places", "message"),
+    [
+        (models.resnet18, ["layer5"], "has no module 'layer5'; there are 'layer"),
+        (models.resnet18, [""], "has no module ''"),
+        (models.resnet18, [], "needs the name of a module"),
+        (models.resnet18, ["fc"], r"'fc' gives \(1, 1000\), a layer needs a feature map"),
+        (models.resnet18, {"layer1": {"ration": 2}}, "'layer1': SGDM has no option 'ration', its options are ratio"),
+        (models.resnet18, {"layer1": {"ratio": 1000}}, "'layer1', 64 channels: ratio must be a number from 1 to 64"),
+        (Twice, ["again"], "'again' is used 2 times in a forward pass"),
+        (Twice, ["idle"], "'idle' is not used in a forward pass"),
+        (Twice, ["conv"], "'conv' is 'same' too"),
+        (lambda: nn.Sequential(nn.Linear(3, 4)), ["0"], "Sequential failed in a forward pass .* give example="),
+    ],
+)
+def test_what_cannot_be_done_is_refused_and_leaves_the_model_alone(make, places, message):
+    model = make()
+    before = list(model.state_dict())
+    with pytest.raises(ConfigError, match=message):
+        insert(model, places)
+    assert list(model.state_dict()) == before
+    assert not hasattr(model, "sgdm_places")
+    assert all(m.training and not m._forward_hooks for m in model.modules())
+
+
+def test_a_layer_is_inserted_once():
+    model = insert(models.resnet18(), ["layer4"])
+    with pytest.raises(ConfigError, match="'layer4' has a layer inserted already"):
+        insert(model, ["layer4"])
+    with pytest.raises(ConfigError, match="module='SGMD' is no registered layer"):
+        insert(model, ["layer3"], module="SGMD")
+    assert list(insert(model, ["layer3"]).sgdm_places) == ["layer4", "layer3"]
