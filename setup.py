@@ -1,11 +1,16 @@
 """Packaging: `pip install .` or `pip install -e .[export,test]`. The version stands in ultralytics_sgdm/__init__.py."""
 
+import atexit
 import re
+import shutil
+import tempfile
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 here = Path(__file__).parent
+outside = tempfile.mkdtemp()  # so that an installation leaves nothing in the clone
+atexit.register(shutil.rmtree, outside, ignore_errors=True)
 version = re.search(r'^__version__ = "(.+)"$', (here / "ultralytics_sgdm/__init__.py").read_text(), re.M).group(1)
 
 setup(
@@ -16,6 +21,7 @@ setup(
     long_description_content_type="text/markdown",
     license="AGPL-3.0-only",
     python_requires=">=3.10",
+    options={"build": {"build_base": f"{outside}/build"}, "egg_info": {"egg_base": outside}},
     packages=[*find_packages(include=["ultralytics_sgdm*"]), "ultralytics_sgdm.cfg"],
     package_dir={"ultralytics_sgdm.cfg": "cfg"},
     package_data={"ultralytics_sgdm": ["py.typed"], "ultralytics_sgdm.cfg": ["models/*.yaml", "datasets/*.yaml"]},
@@ -35,6 +41,7 @@ setup(
         "export": ["onnx>=1.16", "onnxruntime>=1.20", "onnxslim>=0.1.82"],
         "compare": ["scipy>=1.10", "timm>=1.0.23"],
         "ray": ["ray>=2.45"],  # the first for Python 3.13
+        "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"],
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -44,6 +51,12 @@ setup(
             "scipy>=1.10",
             "timm>=1.0.23",
             "ray>=2.45",
+            "mkdocs-material>=9.6",
+            "mkdocstrings[python]>=0.29",
+            "jupytext>=1.16",
+            "nbclient>=0.10",
+            "ipykernel>=6",
+            "mypy>=1.15",
         ],
     },
     entry_points={"console_scripts": ["yolo = ultralytics_sgdm.cli:main", "yolo-sgdm = ultralytics_sgdm.cli:main"]},

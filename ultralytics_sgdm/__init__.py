@@ -5,7 +5,7 @@ from .equipment import equip
 from .insertion import insert
 from .nn import C3SGDM, SGDM, C2fSGDM, RDConv, register_layer, registered_layers, with_sgdm
 
-__version__ = "0.1.0"
+__version__ = "0.2.0"
 __all__ = ("C3SGDM", "SGDM", "C2fSGDM", "RDConv", "equip", "insert", "register_layer", "registered_layers", "with_sgdm")
 
 plugin.install()

@@ -1,30 +1,32 @@
-"""The comparisons in results/, and README.md, which holds their tables."""
+"""The comparisons in results/, and docs/evidence.md, which holds their tables."""
 
 import csv
-import importlib
 import json
-import shutil
 from pathlib import Path
 
 import pytest
 
-ROOT = Path(__file__).parents[1]
+from ultralytics_sgdm.evidence import report
+
+ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
+EVIDENCE = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
 COMPARISONS = sorted({file.parent for file in ROOT.glob("results/*/*-0.json")})
 
 
 @pytest.mark.parametrize("folder", COMPARISONS, ids=lambda folder: folder.name)
-def test_tables_are_those_of_the_runs(folder, tmp_path, monkeypatch):
+def test_tables_are_those_of_the_runs(folder, tmp_path):
     pytest.importorskip("scipy")
-    monkeypatch.syspath_prepend(ROOT / "scripts")
-    for file in folder.glob("*.json"):
-        shutil.copy(file, tmp_path)
-    reference = (folder / "summary.csv").read_text().splitlines()[1].split(",")[0]
-    importlib.import_module("compare").summarize(tmp_path, reference)
-    table = (folder / "summary.md").read_text(encoding="utf-8")
+    with (folder / "summary.csv").open(encoding="utf-8") as f:
+        reference = next(csv.DictReader(f))["arm"]
+    file = folder / report.ANALYSIS
+    analysis = json.loads(file.read_text()) if file.exists() else None
+    runs = report.by_arm(report.all_records(folder), reference)
+    assert analysis is None or analysis["runs"] == report.fingerprint(runs)
+    report.write_summary(tmp_path, report.summary(runs, analysis))
     for name in ("summary.csv", "summary.md"):
         assert (tmp_path / name).read_text(encoding="utf-8") == (folder / name).read_text(encoding="utf-8")
-    assert table in README
+    assert (folder / "summary.md").read_text(encoding="utf-8") in EVIDENCE
 
 
 def test_the_table_of_costs_is_that_of_the_benchmark():
@@ -32,7 +34,7 @@ def test_the_table_of_costs_is_that_of_the_benchmark():
     for row in rows:
         costs = [value for value in row.values() if isinstance(value, dict)]
         cells = [f"{cost[unit]:.0f} {unit} ({cost['ratio']:.2f})" for cost in costs for unit in cost if unit != "ratio"]
-        assert f"| {row['model']} | {' | '.join(cells)} |" in README
+        assert all(f"| {row['model']} | {' | '.join(cells)} |" in text for text in (README, EVIDENCE))
 
 
 def test_the_table_of_noise_is_that_of_the_checkpoints():
@@ -44,4 +46,4 @@ def test_the_table_of_noise_is_that_of_the_checkpoints():
             cells.append(f"{float(row['loss']):.1f} ± {float(row['loss std']):.1f}")
             if row["model"] != rows[0]["model"]:
                 cells.append(f"{float(row['difference']):+.1f} ± {float(row['difference +-']):.1f}")
-        assert f"| {' | '.join(cells)} |" in README
+        assert f"| {' | '.join(cells)} |" in EVIDENCE

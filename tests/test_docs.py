@@ -1,0 +1,143 @@
+"""README and the site: every block of Python and shell runs on tiny data, or says why not; links lead somewhere."""
+
+import re
+import shlex
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import cv2
+import pytest
+import yaml
+from helpers import save_detector
+from ultralytics import YOLO, cfg
+from ultralytics.engine.model import Model
+from ultralytics.nn import tasks
+
+from ultralytics_sgdm import cli
+from ultralytics_sgdm.data import make_shapes
+
+ROOT = Path(__file__).parents[1]
+PAGES = [ROOT / "README.md", *sorted(f for f in (ROOT / "docs").rglob("*.md") if "results" not in f.parts)]
+BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<kind>bash|python)\n(?P<text>.*?)```", re.S)
+TINY = {"epochs": 1, "imgsz": 64, "batch": 2, "workers": 0, "device": "cpu", "plots": False, "verbose": False}
+OF_MODE = {
+    "train": TINY,
+    "tune": {**TINY, "val": False},
+    "val": {k: v for k, v in TINY.items() if k != "epochs"},
+    "predict": {"imgsz": 64, "device": "cpu", "verbose": False},
+    "export": {"imgsz": 64, "device": "cpu", "verbose": False},
+}
+
+
+def blocks(page):
+    """Return kind and text of the blocks of a page that run."""
+    return [m.group("kind", "text") for m in BLOCK.finditer(page.read_text(encoding="utf-8")) if not m["reason"]]
+
+
+@pytest.fixture(scope="module")
+def world(tmp_path_factory):
+    """What the pages take to be there: data, pictures, weights with random values, an exported model."""
+    pytest.importorskip("onnxruntime")
+    folder = tmp_path_factory.mktemp("world")
+    make_shapes(folder / "my", train=4, val=4, size=96)
+    spec = {"path": "my", "train": "images/train", "val": "images/val", "names": list("abcdef")}
+    (folder / "my.yaml").write_text(yaml.safe_dump({**spec, "path": str(folder / "my")}))
+    shutil.copytree(folder / "my/images/val", folder / "pictures")
+    shutil.copy(next((folder / "pictures").glob("*.jpg")), folder / "picture.jpg")
+    for name in ("yolov8n", "yolov8s", "yolo11s"):
+        YOLO(f"{name}.yaml").save(folder / f"{name}.pt")
+    best = save_detector("yolov8n-sgdm.yaml", folder).rename(folder / "best.pt")
+    YOLO(best).export(format="onnx", imgsz=64, verbose=False)
+    voc = folder / "VOCfolder"
+    for kind in ("Annotations", "JPEGImages", "ImageSets/Main"):
+        (voc / kind).mkdir(parents=True)
+    for split in ("train", "val"):
+        (voc / f"ImageSets/Main/{split}.txt").write_text(f"{split}\n")
+        shutil.copy(folder / "picture.jpg", voc / f"JPEGImages/{split}.jpg")
+        height, width = cv2.imread(str(folder / "picture.jpg")).shape[:2]
+        size = f"<size><width>{width}</width><height>{height}</height></size>"
+        box = "<bndbox><xmin>9</xmin><ymin>9</ymin><xmax>40</xmax><ymax>40</ymax></bndbox>"
+        text = f"<annotation>{size}<object><name>a</name>{box}</object></annotation>"
+        (voc / f"Annotations/{split}.xml").write_text(text)
+    return folder
+
+
+@pytest.fixture
+def place(world, tmp_path, monkeypatch):
+    """A copy of the world in which a page runs, with every training cut short."""
+    folder = tmp_path / "page"
+    shutil.copytree(world, folder)
+    monkeypatch.chdir(folder)
+    monkeypatch.setattr(cfg, "RUNS_DIR", folder / "runs")
+    train, export = Model.train, Model.export
+    monkeypatch.setattr(Model, "train", lambda self, **options: train(self, **{**options, **TINY}))
+    monkeypatch.setattr(Model, "export", lambda self, **options: export(self, **{**options, **OF_MODE["export"]}))
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    return folder
+
+
+def run_line(line, monkeypatch):
+    """Run one line of a shell block: our own command in this process, anything else in a shell."""
+    words = shlex.split(line, comments=True)
+    if words[:1] != ["yolo"]:
+        subprocess.run(["bash", "-ec", line], check=True)
+        return
+    argv = words[1:]
+    if argv[0] in OF_MODE:
+        given = dict(word.split("=", 1) for word in argv[1:] if "=" in word)
+        argv = [argv[0], *(f"{k}={v}" for k, v in {**given, **OF_MODE[argv[0]]}.items())]
+    monkeypatch.setattr(sys, "argv", ["yolo", *argv])
+    monkeypatch.setattr(cfg, "ARGV", sys.argv)
+    try:
+        cli.main()
+    except SystemExit as e:
+        assert not e.code, line
+
+
+@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_every_block_of_a_page_runs(page, place, monkeypatch):
+    space = {"__name__": "page"}
+    for kind, text in blocks(page):
+        if kind == "python":
+            exec(compile(text, page.name, "exec"), space)
+        else:
+            for line in re.sub(r"\\\n\s*", " ", text).splitlines():
+                if line.strip() and not line.startswith("#"):
+                    run_line(line, monkeypatch)
+
+
+def test_every_reason_is_one():
+    for page in PAGES:
+        for m in BLOCK.finditer(page.read_text(encoding="utf-8")):
+            assert m["reason"] is None or len(m["reason"]) > 10
+
+
+@pytest.mark.parametrize("page", PAGES, ids=lambda p: p.relative_to(ROOT).as_posix())
+def test_every_link_leads_somewhere(page):
+    links = re.findall(r"\]\((?!https?:)([^)#\s]+)", page.read_text(encoding="utf-8"))
+    assert [link for link in links if not (page.parent / link).exists()] == []
+
+
+def test_the_readme_is_short():
+    assert len((ROOT / "README.md").read_text(encoding="utf-8").splitlines()) <= 150
+
+
+@pytest.mark.parametrize("page", ["README.md", "docs/place.md"])
+def test_the_rows_shown_for_editing_build(page):
+    text = (ROOT / page).read_text(encoding="utf-8")
+    rows = yaml.safe_load(re.search(r"```yaml\n(backbone:\n.+?)```", text, re.S).group(1))["backbone"]
+    assert len(rows) >= 3
+    for row in rows:
+        layers, _ = tasks.parse_model({"nc": 1, "backbone": [row], "head": []}, ch=64, verbose=False)
+        assert type(layers[0]).__name__ == row[2]
+
+
+def test_the_site_builds_strictly_without_network(shell, tmp_path):
+    pytest.importorskip("mkdocs")
+    out = shell(sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path / "site", cwd=ROOT)
+    assert "WARNING" not in out
+    pages = {f.relative_to(tmp_path / "site").as_posix() for f in (tmp_path / "site").rglob("index.html")}
+    assert {"index.html", "howto/compare/index.html", "reference/index.html"} <= pages
+    assert "insert" in (tmp_path / "site/reference/index.html").read_text(encoding="utf-8")
