@@ -1,7 +1,15 @@
+import atexit
 import os
+import shutil
 import subprocess
 import sys
+import tempfile
 from pathlib import Path
+
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+os.environ["YOLO_AUTOINSTALL"], os.environ["YOLO_OFFLINE"] = "false", "true"
+os.environ["YOLO_CONFIG_DIR"] = tempfile.mkdtemp()  # the user's own settings stay as they are
+atexit.register(shutil.rmtree, os.environ["YOLO_CONFIG_DIR"], ignore_errors=True)
 
 import pytest
 import torch
@@ -9,8 +17,8 @@ from ultralytics import cfg
 
 from ultralytics_sgdm import cli
 
-os.environ.setdefault("OMP_NUM_THREADS", "1")
-os.environ["YOLO_AUTOINSTALL"], os.environ["YOLO_OFFLINE"] = "false", "true"
+cfg.TESTS_RUNNING = False  # else trainings in this process are written beside the installed Ultralytics
+cfg.SETTINGS["runs_dir"] = f"{os.environ['YOLO_CONFIG_DIR']}/runs"
 
 
 @pytest.fixture(autouse=True)

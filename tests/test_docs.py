@@ -70,7 +70,7 @@ def place(world, tmp_path, monkeypatch):
     folder = tmp_path / "page"
     shutil.copytree(world, folder)
     monkeypatch.chdir(folder)
-    monkeypatch.setattr(cfg, "RUNS_DIR", folder / "runs")
+    monkeypatch.setitem(cfg.SETTINGS, "runs_dir", str(folder / "runs"))
     train, export = Model.train, Model.export
     monkeypatch.setattr(Model, "train", lambda self, **options: train(self, **{**options, **TINY}))
     monkeypatch.setattr(Model, "export", lambda self, **options: export(self, **{**options, **OF_MODE["export"]}))
@@ -136,8 +136,7 @@ def test_the_rows_shown_for_editing_build(page):
 
 def test_the_site_builds_strictly_without_network(shell, tmp_path):
     pytest.importorskip("mkdocs")
-    out = shell(sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path / "site", cwd=ROOT)
-    assert "WARNING" not in out
+    shell(sys.executable, "-m", "mkdocs", "build", "--strict", "-q", "-d", tmp_path / "site", cwd=ROOT)
     pages = {f.relative_to(tmp_path / "site").as_posix() for f in (tmp_path / "site").rglob("index.html")}
     assert {"index.html", "howto/compare/index.html", "reference/index.html"} <= pages
     assert "insert" in (tmp_path / "site/reference/index.html").read_text(encoding="utf-8")
