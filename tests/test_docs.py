@@ -140,3 +140,21 @@ def test_the_site_builds_strictly_without_network(shell, tmp_path):
     pages = {f.relative_to(tmp_path / "site").as_posix() for f in (tmp_path / "site").rglob("index.html")}
     assert {"index.html", "howto/compare/index.html", "reference/index.html"} <= pages
     assert "insert" in (tmp_path / "site/reference/index.html").read_text(encoding="utf-8")
+
+
+def test_the_notebook_is_that_of_its_script_and_runs(yolo, tmp_path, monkeypatch):
+    jupytext, nbclient = pytest.importorskip("jupytext"), pytest.importorskip("nbclient")
+    script = jupytext.read(ROOT / "examples/quickstart.py")
+    notebook = jupytext.read(ROOT / "examples/quickstart.ipynb")
+    assert [(c.cell_type, c.source) for c in notebook.cells] == [(c.cell_type, c.source) for c in script.cells]
+    assert not any(cell.get("outputs") for cell in notebook.cells)
+    for cell in script.cells:
+        cell.source = cell.source.replace("EPOCHS = 15", "EPOCHS = 1")
+    monkeypatch.setenv("PYTHONPATH", str(ROOT))
+    monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
+    nbclient.NotebookClient(
+        script, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
+    ).execute()
+    said = "".join(o.get("text", "") for c in script.cells for o in c.get("outputs", []))
+    assert "+187,428 parameters" in said
+    assert "best.onnx:" in said

@@ -1,11 +1,10 @@
 """The page of examples/web in headless Chromium, with a real exported model.
 
-Needs Chromium, node and `npm install` in examples/web; then `pytest tests/test_web.py`.
+Needs Chromium and npm, which `make browser` brings where apt-get is at hand.
 """
 
-import functools
-import http.server
 import json
+import os
 import re
 import runpy
 import shutil
@@ -34,13 +33,8 @@ pytestmark = [
 
 @pytest.fixture(scope="module")
 def address():
-    """The page on a free port of the loopback."""
-
-    class Quiet(http.server.SimpleHTTPRequestHandler):
-        def log_message(self, *args):
-            pass
-
-    server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), functools.partial(Quiet, directory=WEB))
+    """The page as `npm start` serves it, on a free port of the loopback."""
+    server = runpy.run_path(str(WEB / "serve.py"))["server"](0)
     threading.Thread(target=server.serve_forever, daemon=True).start()
     yield f"http://127.0.0.1:{server.server_port}/"
     server.shutdown()
@@ -70,6 +64,13 @@ def test_boxes_of_the_page_are_those_of_the_script(address, tmp_path, options):
     assert (got[:, 5] == expected[:, 5]).all()
     assert [b["name"] for b in seen["boxes"]] == [detector.names[int(c)] for c in expected[:, 5]]
 
+    assert seen["dropped"] == seen["boxes"]
+    assert seen["early"] == "choose a model first"
+    name, classes, backend = seen["about"]
+    assert (name, classes) == (Path(model).name, ", ".join(detector.names.values()))
+    threads = min(4, len(os.sched_getaffinity(0)))
+    assert backend in ("WebGPU", f"WebAssembly, {threads} thread{'s' * (threads > 1)}")
+    print(f"{backend}: median {sorted(seen['runs'])[5]:.1f} ms a picture")
     assert re.fullmatch(r"\d+ boxes; prepare [\d.]+ ms, infer [\d.]+ ms, boxes [\d.]+ ms", seen["shown"])
     assert "infer" in seen["live"] and int(seen["cameraWidth"]) >= 320
     assert "this is no ONNX file" in seen["refused"] or "no detector" in seen["refused"]

@@ -1,6 +1,7 @@
 // Run the page in headless Chromium: node check.mjs CHROMIUM ADDRESS MODEL PICTURE SCREENSHOT
 // Prints what it saw as JSON: boxes of the picture, the status lines, and the addresses that were asked for.
 
+import { readFileSync } from "node:fs";
 import { chromium } from "playwright-core";
 
 const [executablePath, address, model, picture, screenshot] = process.argv.slice(2);
@@ -21,19 +22,36 @@ try {
   await page.goto(address);
   await page.setInputFiles("#model", { name: "no.onnx", mimeType: "", buffer: Buffer.from("no model") });
   const refused = await statusMatching(/this is no/);
+  const drop = (path) =>
+    page.evaluate(async (address) => {
+      const file = new File([await (await fetch(address)).blob()], "dropped.png");
+      const dataTransfer = new DataTransfer();
+      dataTransfer.items.add(file);
+      document.dispatchEvent(new DragEvent("drop", { dataTransfer, bubbles: true, cancelable: true }));
+    }, `data:image/png;base64,${readFileSync(path, "base64")}`);
+  await drop(picture);
+  const early = await statusMatching(/choose a model first/);
   await page.setInputFiles("#model", model);
   const loaded = await statusMatching(/pixels/);
+  const about = await page.locator("dd").allTextContents();
   await page.setInputFiles("#picture", picture);
   const shown = await statusMatching(/infer/);
   const boxes = JSON.parse(await page.locator("#canvas").getAttribute("data-boxes"));
   await page.screenshot({ path: screenshot });
+  const runs = [];
+  for (let i = 0; i < 10; i++) {
+    await page.evaluate(() => (document.getElementById("status").textContent = ""));
+    await drop(picture);
+    runs.push(Number((await statusMatching(/infer/)).match(/infer ([\d.]+) ms/)[1]));
+  }
+  const dropped = JSON.parse(await page.locator("#canvas").getAttribute("data-boxes"));
   await page.setInputFiles("#picture", { name: "no.png", mimeType: "", buffer: Buffer.from("no picture") });
   const unreadable = await statusMatching(/is no picture/);
   await page.click("#camera");
   const live = await statusMatching(/infer/);
   const cameraWidth = await page.locator("#canvas").getAttribute("width");
   await page.click("#camera");
-  console.log(JSON.stringify({ refused, loaded, shown, boxes, unreadable, live, cameraWidth, requests }));
+  console.log(JSON.stringify({ refused, early, loaded, about, shown, boxes, dropped, runs, unreadable, live, cameraWidth, requests }));
 } finally {
   await browser.close();
 }

@@ -1,6 +1,9 @@
 // Detection with a model that `yolo export format=onnx` wrote: letterbox, inference, NMS. Nothing here knows the page.
 
-import * as ort from "./node_modules/onnxruntime-web/dist/ort.wasm.min.mjs";
+import * as ort from "./node_modules/onnxruntime-web/dist/ort.webgpu.min.mjs";
+
+// Threads need a page that is isolated from other origins, which `npm start` serves.
+ort.env.wasm.numThreads = globalThis.crossOriginIsolated ? Math.min(4, navigator.hardwareConcurrency) : 1;
 
 const GREY = "rgb(114, 114, 114)";
 
@@ -8,17 +11,33 @@ const GREY = "rgb(114, 114, 114)";
 export async function loadDetector(buffer) {
   const metadata = readMetadata(new Uint8Array(buffer));
   if (metadata.task !== "detect") throw new Error("this is no detector that `yolo export format=onnx` wrote");
-  const session = await ort.InferenceSession.create(buffer);
+  const [session, backend] = await createSession(buffer);
   const [, , height, width] = session.inputMetadata[0].shape;
   const [exportedHeight, exportedWidth] = metadata.imgsz.match(/\d+/g).map(Number);
   return {
     session,
+    backend,
     names: pythonDictionary(metadata.names),
     stride: Number(metadata.stride),
     dynamic: typeof height !== "number",
     size: typeof height === "number" ? [height, width] : [exportedHeight, exportedWidth],
     hasNms: metadata.end2end === "True" || /'nms': True/.test(metadata.args),
   };
+}
+
+/** Start on the graphics processor where the browser offers one that takes the model, else in WebAssembly. */
+async function createSession(buffer) {
+  if (await navigator.gpu?.requestAdapter().catch(() => null)) {
+    try {
+      const session = await ort.InferenceSession.create(buffer, { executionProviders: ["webgpu"] });
+      return [session, "WebGPU"];
+    } catch (error) {
+      console.warn("WebGPU does not take this model:", error);
+    }
+  }
+  const session = await ort.InferenceSession.create(buffer, { executionProviders: ["wasm"] });
+  const threads = ort.env.wasm.numThreads;
+  return [session, `WebAssembly, ${threads} thread${threads > 1 ? "s" : ""}`];
 }
 
 /**

@@ -26,17 +26,29 @@ element("model").onchange = guarded(async ({ target: { files } }) => {
   say("Loading the model ...");
   detector = await loadDetector(await files[0].arrayBuffer());
   for (const id of ["picture", "camera"]) element(id).disabled = false;
-  say(`${files[0].name}: ${Object.values(detector.names).join(", ")}; ${detector.size.join(" x ")} pixels`);
+  element("model-name").textContent = files[0].name;
+  element("classes").textContent = Object.values(detector.names).join(", ");
+  element("backend").textContent = detector.backend;
+  say(`${detector.size.join(" x ")} pixels; choose a picture, or drop one on this page.`);
   if (picture instanceof ImageBitmap) await show();
 });
 
-element("picture").onchange = guarded(async ({ target: { files } }) => {
-  if (!files.length) return;
+async function take(file) {
+  if (!file) return;
+  if (!detector) throw new Error("choose a model first");
   stopCamera();
-  picture = await createImageBitmap(files[0]).catch(() => {
-    throw new Error(`${files[0].name} is no picture that this browser can read`);
+  picture = await createImageBitmap(file).catch(() => {
+    throw new Error(`${file.name} is no picture that this browser can read`);
   });
   await show();
+}
+
+element("picture").onchange = guarded(({ target: { files } }) => take(files[0]));
+
+document.ondragover = (event) => event.preventDefault();
+document.ondrop = guarded((event) => {
+  event.preventDefault();
+  return take(event.dataTransfer.files[0]);
 });
 
 element("conf").onchange = guarded(async () => {
