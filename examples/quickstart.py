@@ -11,8 +11,8 @@
 # %% [markdown]
 # # Quick start: a YOLOv8n with SGDM
 #
-# Train, validate, look and export, on a data set of shapes that the package draws itself. On two cores of a CPU it takes
-# about two minutes. `pip install "ultralytics-sgdm[export]"` first.
+# Train, validate, look and export, on a data set of shapes that the package draws itself. On two cores of a CPU it
+# takes about two minutes. `pip install "ultralytics-sgdm[export]"` first.
 
 # %%
 from pathlib import Path

@@ -99,9 +99,14 @@ def command(name: str) -> Callable[..., object]:
     return getattr(importlib.import_module(f"{__package__}.{module}"), function)
 
 
+def summary(function: Callable[..., object]) -> str:
+    """Return the first line of a docstring."""
+    return (inspect.getdoc(function) or "").partition("\n")[0]
+
+
 def usage() -> str:
     """Return the help text of `yolo sgdm`."""
-    lines = [f"  {name:<11}{inspect.getdoc(command(name)).splitlines()[0]}" for name in COMMANDS]
+    lines = [f"  {name:<11}{summary(command(name))}" for name in COMMANDS]
     return "\n".join(
         ["usage: yolo sgdm COMMAND [key=value ...]", "", *lines, "", "yolo sgdm COMMAND --help says what each takes."]
     )

@@ -57,7 +57,7 @@ def parse(name: str, function: Callable[..., object], argv: Sequence[str]) -> tu
     free: list[Any] = []
 
     def put(key: str, value: str) -> None:
-        if key in given and list not in map(typing.get_origin, _kinds(hints.get(key))):
+        if key in given and not _several(hints.get(key)):
             raise ConfigError(f"'{name}': {key}= is given twice")
         if not value and hints.get(key) is not Path:
             raise ConfigError(f"'{name}': {key}= needs a value")
@@ -73,7 +73,7 @@ def parse(name: str, function: Callable[..., object], argv: Sequence[str]) -> tu
         elif (place or variadic) and not (equals and key.isidentifier() and not Path(argument).exists()):
             if place:
                 put(place, argument)
-            else:
+            elif variadic:
                 free.append(convert(variadic, hints[variadic], argument))
         else:
             hint = near_names(key, named)
@@ -102,7 +102,7 @@ def _merged(argv: Sequence[str], hints: dict[str, Any]) -> list[str]:
             if not equals and bool in _kinds(hints.get(key)):
                 values = ["True"]
             elif not equals:
-                several = list in map(typing.get_origin, _kinds(hints.get(key)))
+                several = _several(hints.get(key))
                 while rest and not rest[0].startswith("--") and (several or not values) and "=" not in rest[0]:
                     values.append(rest.pop(0))
             argument = f"{key}={','.join(values)}"
@@ -119,6 +119,11 @@ def _merged(argv: Sequence[str], hints: dict[str, Any]) -> list[str]:
 def _kinds(hint: Any) -> tuple[Any, ...]:
     """Return the members of a union, or the annotation itself."""
     return typing.get_args(hint) if typing.get_origin(hint) in (types.UnionType, typing.Union) else (hint,)
+
+
+def _several(hint: Any) -> bool:
+    """Return whether an annotation is that of a list."""
+    return any(typing.get_origin(kind) is list for kind in _kinds(hint))
 
 
 def convert(key: str, hint: Any, text: str) -> Any:
@@ -158,7 +163,7 @@ def usage(name: str, function: Callable[..., object]) -> str:
 
 def help_text(name: str, function: Callable[..., object]) -> str:
     """Return what a command does and takes, each argument with its meaning and default, from its docstring."""
-    text, _, rest = inspect.getdoc(function).partition("\nArgs:\n")
+    text, _, rest = (inspect.getdoc(function) or "").partition("\nArgs:\n")
     arguments = re.split(r"\n(?=\S)", f"\n{rest}")[0]
     lines = [f"usage: {usage(name, function)}", "", text.strip()]
     parameters = inspect.signature(function).parameters

@@ -17,4 +17,6 @@ def extra(module: str, name: str) -> ModuleType:
     try:
         return importlib.import_module(module)
     except ModuleNotFoundError as e:
-        raise ConfigError(f"this needs {e.name.partition('.')[0]}: pip install 'ultralytics-sgdm[{name}]'") from e
+        raise ConfigError(
+            f"this needs {(e.name or module).partition('.')[0]}: pip install 'ultralytics-sgdm[{name}]'"
+        ) from e

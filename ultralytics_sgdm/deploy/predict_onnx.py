@@ -43,7 +43,7 @@ class Frame(NamedTuple):
     """One picture (BGR uint8, (H, W, 3), or why there is none) and where it is from."""
 
     source: str
-    image: np.ndarray | str
+    image: Any
     number: int | None = None  # of a video's frame, from 0
     total: int = 1  # frames of the source, 0 if unknown
     fps: float = 0.0  # 0 for a picture
@@ -333,7 +333,7 @@ class Output:
             name = Path(frame.source).name if Path(frame.source).is_file() else "stream.mp4"
             file = self.folder / (name if name.endswith(".mp4") else f"{name}.mp4")
             size = frame.image.shape[1::-1]
-            self._video = cv2.VideoWriter(str(file), cv2.VideoWriter_fourcc(*"mp4v"), frame.fps, size)
+            self._video = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"mp4v"), frame.fps, size)
             self._video_of = frame.source
         return self._video
 
@@ -395,12 +395,12 @@ def predict(
     """
     if not sources:
         raise InputError("name a source: a picture, a video, a folder, a pattern, a camera or a stream")
-    for name, value in (("conf", conf), ("iou", iou)):
-        if not 0 <= value <= 1:
-            raise InputError(f"{name}={value} must be from 0 to 1")
-    for name, value in (("batch", batch), ("max_det", max_det)):
-        if value is not None and value < 1:
-            raise InputError(f"{name}={value} must be 1 or more")
+    for name, share in (("conf", conf), ("iou", iou)):
+        if not 0 <= share <= 1:
+            raise InputError(f"{name}={share} must be from 0 to 1")
+    for name, count in (("batch", batch), ("max_det", max_det)):
+        if count is not None and count < 1:
+            raise InputError(f"{name}={count} must be 1 or more")
     files = [file for source in sources for file in find(source)]
     detector = Detector(model, height_width(imgsz))
     if detector.max_batch and batch and batch > detector.max_batch:
@@ -452,7 +452,7 @@ def height_width(text: str | None) -> tuple[int, int] | None:
 
 def main() -> int:
     """Read the command line and run; return the exit status."""
-    documentation = inspect.getdoc(predict)
+    documentation = inspect.getdoc(predict) or ""
     parser = argparse.ArgumentParser(description=documentation.split("\n\nArgs:")[0])
     meanings = dict(re.findall(r"^ {4}(\w+): (.*)", documentation, re.M))
     for name, p in inspect.signature(predict).parameters.items():

@@ -12,6 +12,7 @@ import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -138,12 +139,12 @@ def measure(
         parameters = sum(p.numel() for p in model.parameters())
         rows.append({"model": name, "parameters": parameters, "gflops": round(get_flops(model, imgsz), 3)})
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        figures = {"pytorch": in_turn([lambda m=m: m(x) for m in models], rounds, device)}
+        figures = {"pytorch": in_turn([partial(model, x) for model in models], rounds, device)}
         if compile_too:
             programs = [compiled(name, x) for name in names]
-            figures["torch_compile"] = in_turn([lambda p=p: p(x) for p in programs], rounds, device)
+            figures["torch_compile"] = in_turn([partial(p, x) for p in programs], rounds, device)
         sessions = [onnx_session(name, imgsz, Path(folder)) for name in names]
-        figures["onnxruntime"] = in_turn([lambda s=s: s(x.cpu()) for s in sessions], rounds, torch.device("cpu"))
+        figures["onnxruntime"] = in_turn([partial(s, x.cpu()) for s in sessions], rounds, torch.device("cpu"))
     steps = [training_step(name, imgsz // 2, batch, device) for name in names]
     peaks = [peak_memory(step, device) for step in steps]
     figures["training_step"] = in_turn(steps, max(3, rounds // 2), device)

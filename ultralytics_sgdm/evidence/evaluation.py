@@ -103,7 +103,7 @@ def _collecting(validator: type[BaseValidator], found: list[dict[str, Any]]) -> 
 def pool(parts: Sequence[Detections]) -> Detections:
     """Return the detections of several sets of pictures, such as those of all folds, as of one, pictures by name."""
     pictures = np.concatenate([d.pictures for d in parts])
-    place = np.empty(len(pictures), int)
+    place: np.ndarray = np.empty(len(pictures), int)
     place[np.argsort(pictures, kind="stable")] = np.arange(len(pictures))
     starts = np.cumsum([0, *(len(d.pictures) for d in parts)])
     moved = {
@@ -133,7 +133,7 @@ def average_precision(d: Detections, counts: np.ndarray | None = None) -> np.nda
         picture, tp = d.picture[of], d.tp[of]
         targets = np.bincount(d.target_picture[d.target_cls == cls], minlength=len(d.pictures))
         for start in range(0, len(counts), CHUNK):
-            weights = counts[start : start + CHUNK].astype(np.float32)
+            weights: np.ndarray = counts[start : start + CHUNK].astype(np.float32)
             there = weights @ targets.astype(np.float32)
             each = weights[:, picture]
             seen = each.cumsum(1, dtype=np.float64)
@@ -158,7 +158,7 @@ def _areas(hits: np.ndarray, seen: np.ndarray, there: np.ndarray) -> np.ndarray:
     best = np.pad(best, ((0, 0), (0, 1)))
     for b in np.flatnonzero(there > 0):
         curve = best[b, np.searchsorted(found[b] / (there[b] + 1e-16), RECALLS, "right")]
-        areas[b] = np.trapezoid(curve, RECALLS) if hasattr(np, "trapezoid") else np.trapz(curve, RECALLS)
+        areas[b] = (curve[1:] + curve[:-1]).sum() / 2 / (len(RECALLS) - 1)  # by trapezoids
     return areas
 
 

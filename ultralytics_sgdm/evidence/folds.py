@@ -60,13 +60,13 @@ def group_of(name: str, pattern: str | None) -> str:
         return stem
     try:
         match = re.search(pattern, stem)
-        return match[1]
+        if match:
+            return match[1]
     except (re.error, IndexError) as e:
         raise ConfigError(
             f"groups={pattern} must be a regular expression with a bracket, such as '^(video\\d+)': {e}"
         ) from e
-    except TypeError:
-        raise ConfigError(f"groups={pattern} does not match {name!r}; every picture needs a group") from None
+    raise ConfigError(f"groups={pattern} does not match {name!r}; every picture needs a group")
 
 
 def assign(names: Sequence[str], k: int, pattern: str | None = None) -> list[int]:

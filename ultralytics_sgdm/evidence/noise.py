@@ -63,11 +63,10 @@ def gaussian_noise(image: np.ndarray, strength: float, rng: np.random.Generator)
     return _as_picture(image + strength * rng.standard_normal(image.shape, np.float32))
 
 
-def jpeg(image: np.ndarray, quality: int, _: np.random.Generator) -> np.ndarray:
+def jpeg(image: np.ndarray, quality: float, _: np.random.Generator) -> np.ndarray:
     """Compress to JPEG of a quality and decompress."""
-    return cv2.imdecode(
-        cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, quality))[1], cv2.IMREAD_UNCHANGED
-    ).reshape(image.shape)
+    compressed = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, int(quality)))[1]
+    return np.asarray(cv2.imdecode(compressed, cv2.IMREAD_UNCHANGED)).reshape(image.shape)
 
 
 def blur(image: np.ndarray, sigma: float, _: np.random.Generator) -> np.ndarray:
@@ -80,18 +79,18 @@ class Corruption(NamedTuple):
 
     title: str
     apply: Callable[[np.ndarray, float, np.random.Generator], np.ndarray]
-    strengths: tuple[float, ...]
+    strengths: list[float]
     unit: str
     most: float = float("inf")
 
 
 CORRUPTIONS = {
     "highpass": Corruption(
-        "high-pass filtered Gaussian noise", highpass_noise, (4, 8, 16, 32), "standard deviation, grey levels"
+        "high-pass filtered Gaussian noise", highpass_noise, [4, 8, 16, 32], "standard deviation, grey levels"
     ),
-    "gaussian": Corruption("Gaussian noise", gaussian_noise, (4, 8, 16, 32), "standard deviation, grey levels"),
-    "jpeg": Corruption("JPEG compression", jpeg, (50, 30, 20, 10), "quality", 100),
-    "blur": Corruption("Gaussian blur", blur, (0.5, 1, 1.5, 2), "sigma, pixels"),
+    "gaussian": Corruption("Gaussian noise", gaussian_noise, [4, 8, 16, 32], "standard deviation, grey levels"),
+    "jpeg": Corruption("JPEG compression", jpeg, [50, 30, 20, 10], "quality", 100),
+    "blur": Corruption("Gaussian blur", blur, [0.5, 1, 1.5, 2], "sigma, pixels"),
 }
 
 
@@ -169,10 +168,10 @@ def check(files: Sequence[str], settings: dict[str, Any]) -> list[Checkpoint]:
     known: dict[tuple[str, int], Checkpoint] = {}
     for file in files:
         checkpoint = read_checkpoint(file, names, settings["data"])
-        key = checkpoint.model, checkpoint.seed
-        if key in known:
-            raise ConfigError(f"{known[key].file} and {file} are both {key[0]} trained with seed {key[1]}")
-        known[key] = checkpoint
+        one = checkpoint.model, checkpoint.seed
+        if one in known:
+            raise ConfigError(f"{known[one].file} and {file} are both {one[0]} trained with seed {one[1]}")
+        known[one] = checkpoint
     return list(known.values())
 
 
@@ -189,9 +188,10 @@ def measure(
     """
     yolo = YOLO(checkpoint.file)
     stock = yolo.task_map[yolo.task]["validator"]
-    conditions = [(name, strength) for name, values in strengths.items() for strength in values]
-    for name, strength in [(CLEAN, None), *conditions]:
-        validator = stock if name == CLEAN else corrupting(stock, Corrupt(name, strength, noise_seed))
+    conditions: list[tuple[str, float | None]] = [(CLEAN, None)]
+    conditions += [(name, strength) for name, values in strengths.items() for strength in values]
+    for name, strength in conditions:
+        validator = stock if strength is None else corrupting(stock, Corrupt(name, strength, noise_seed))
         print(f"{checkpoint.model}-{checkpoint.seed}: {name} {'' if strength is None else strength}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             box = yolo.val(validator, **{"verbose": False, **settings}, plots=False, project=folder).box
@@ -258,9 +258,8 @@ def summarize(out: Path, reference: str) -> list[dict[str, Any]]:
     for condition in next(iter(found[reference].values())):
         base = {seed: rows[condition][f"{METRIC} loss"] for seed, rows in found[reference].items()}
         for name, runs in found.items():
-            losses = {seed: rows[condition][f"{METRIC} loss"] for seed, rows in runs.items()}
-            paired = losses.keys() & base.keys()
-            estimate = statistics.paired(losses, base) if paired else statistics.Estimate(None, None, None, None)
+            by_seed = {seed: rows[condition][f"{METRIC} loss"] for seed, rows in runs.items()}
+            estimate = statistics.paired(by_seed, base) if by_seed.keys() & base.keys() else None
             summary.append(
                 {
                     "corruption": condition[0],
@@ -268,10 +267,10 @@ def summarize(out: Path, reference: str) -> list[dict[str, Any]]:
                     "model": name,
                     "seeds": " ".join(map(str, sorted(runs))),
                     METRIC: float(np.mean([rows[condition][METRIC] for rows in runs.values()])),
-                    "loss": float(np.mean(list(losses.values()))),
-                    "loss std": float(np.std(list(losses.values()), ddof=1)) if len(losses) > 1 else None,
-                    "difference": estimate.mean,
-                    "difference +-": estimate.half,
+                    "loss": float(np.mean(list(by_seed.values()))),
+                    "loss std": float(np.std(list(by_seed.values()), ddof=1)) if len(by_seed) > 1 else None,
+                    "difference": estimate and estimate.mean,
+                    "difference +-": estimate and estimate.half,
                 }
             )
     _write(out / "summary.csv", summary)

@@ -15,7 +15,7 @@ from .statistics import LOOKS, Estimate
 
 METRICS = ("mAP50-95", "mAP50")
 INTERVALS = ("seeds and pictures", "pooled seeds", "seeds")
-KEYS = {
+KEYS: dict[str, Any] = {
     "question": str,
     "arms": list,
     "data": str,
@@ -100,13 +100,14 @@ class Plan:
         """Return what the plan's own rule calls a difference in points."""
         if estimate.half is None:
             return "undecided: no interval"
-        if estimate.low > 0 and estimate.mean >= self.better:
+        low, high = estimate.mean - estimate.half, estimate.mean + estimate.half
+        if low > 0 and estimate.mean >= self.better:
             return "better"
-        if estimate.high < 0:
+        if high < 0:
             return "worse"
-        if max(abs(estimate.low), abs(estimate.high)) <= self.equal:
+        if max(abs(low), abs(high)) <= self.equal:
             return "equal"
-        return "above zero, by less than was asked" if estimate.low > 0 else "undecided"
+        return "above zero, by less than was asked" if low > 0 else "undecided"
 
 
 def read(file: Path) -> Plan:

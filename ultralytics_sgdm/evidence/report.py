@@ -147,8 +147,8 @@ def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> di
     pooled: dict[str, dict[int, Detections]] = {}
     for arm, seeds in runs.items():
         for seed, of in seeds.items():
-            files = [_detections(run, scratch) for run in of.values()]
-            if None in files:
+            files = [file for run in of.values() if (file := _detections(run, scratch))]
+            if len(files) < len(of):
                 return None
             pooled.setdefault(arm, {})[seed] = pool([load(file) for file in files])
     reference, *others = pooled
@@ -159,10 +159,10 @@ def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> di
     counts = statistics.resample(member, resamples, np.random.default_rng(0))
     scores: dict[str, Any] = {metric: {arm: {} for arm in pooled} for metric in METRICS}
     resampled: dict[str, Any] = {metric: {arm: {} for arm in pooled} for metric in METRICS}
-    for arm, seeds in pooled.items():
-        for seed, d in seeds.items():
+    for arm, found in pooled.items():
+        for seed, d in found.items():
             for values, weights in ((scores, None), (resampled, counts)):
-                ap = 100 * average_precision(d, weights)
+                ap: np.ndarray = 100 * average_precision(d, weights)
                 values["mAP50-95"][arm][seed], values["mAP50"][arm][seed] = mean_ap(ap), mean_ap(ap[:, :, :1])
     both: dict[str, Any] = {metric: {} for metric in METRICS}
     for metric in METRICS:
@@ -320,10 +320,10 @@ def power(runs: Runs, analysis: Mapping[str, Any] | None) -> str:
         return "\n".join(lines) + "\n"
     sd, df = spread
     errors = [kept["pictures_error"] for kept in analysis["both"][METRIC].values()] if analysis else []
-    by_pictures = float(np.mean(errors)) if errors else 0.0
+    by_pictures, pictures = (float(np.mean(errors)), analysis["pictures"]) if analysis and errors else (0.0, 0)
     lines.append(f"Spread over seeds, pooled over all arms: {sd:.2f} points ({df} degrees of freedom).")
     if errors:
-        text = f"Standard error of a difference that the {analysis['pictures']} pictures alone give: {by_pictures:.2f}."
+        text = f"Standard error of a difference that the {pictures} pictures alone give: {by_pictures:.2f}."
         lines.append(text)
     lines += [
         "",
@@ -335,7 +335,7 @@ def power(runs: Runs, analysis: Mapping[str, Any] | None) -> str:
         count = None
         if errors:
             seeds_error = sd * (2 / least) ** 0.5
-            count = statistics.pictures_needed(difference, analysis["pictures"], by_pictures, seeds_error)
+            count = statistics.pictures_needed(difference, pictures, by_pictures, seeds_error)
         shown = [f"{difference:.1f}", "no number: more pictures" if seeds is None else str(seeds)]
         shown.append("" if not errors else "no number: more seeds" if count is None else f"{count:,}")
         lines.append(f"| {' | '.join(shown)} |")

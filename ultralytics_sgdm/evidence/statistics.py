@@ -35,16 +35,6 @@ class Estimate(NamedTuple):
     error: float | None
     df: float | None
 
-    @property
-    def low(self) -> float | None:
-        """Lower end of the interval."""
-        return None if self.half is None else self.mean - self.half
-
-    @property
-    def high(self) -> float | None:
-        """Upper end of the interval."""
-        return None if self.half is None else self.mean + self.half
-
 
 def quantile(p: float, df: float) -> float:
     """Return Student's t at probability `p`."""

@@ -24,12 +24,13 @@ from ultralytics.nn import tasks
 from ultralytics.utils.torch_utils import get_flops
 
 from ..configs import ConfigError
+from ..nn import registry
 from ..nn.registry import registered_layers
 from . import records
 from .evaluation import evaluate
 from .folds import SPLITS, pictures
 
-LAYERS = Path(inspect.getsourcefile(registered_layers)).parent
+LAYERS = Path(registry.__file__).parent
 METRIC = "mAP50-95"
 DETECTIONS = "detections.npz"
 VALIDATED = ("imgsz", "batch", "workers", "device", "max_det")  # of the recipe, what the validator takes too
@@ -111,7 +112,7 @@ def bind(model: str, recipe: dict[str, Any], bf16: bool) -> dict[str, str]:
 
 def _code(layers: Iterable[type]) -> dict[str, str]:
     """Return checksums of the code of layers, comments aside: all of this package's layers if any is among them."""
-    files = {Path(inspect.getsourcefile(cls)) for cls in layers}
+    files = {Path(inspect.getfile(cls)) for cls in layers}
     if any(file.parent == LAYERS for file in files):
         files |= set(LAYERS.glob("*.py"))
     return {file.name: records.digest(ast.dump(ast.parse(file.read_text(encoding="utf-8")))) for file in files}

@@ -164,8 +164,8 @@ def draw_layer(mixture: Mixture, picture: np.ndarray) -> Figure:
                 axes.set_ylabel("channels")
             for axes in block[-1]:
                 axes.set_xlabel(ALPHA)
-    size = "" if mixture.gamma is None else ", {}x{} positions".format(*mixture.gamma.shape[1:])
-    figure.suptitle(f"layer {mixture.layer}, {mixture.name}{size}")
+    positions = "" if mixture.gamma is None else ", {}x{} positions".format(*mixture.gamma.shape[1:])
+    figure.suptitle(f"layer {mixture.layer}, {mixture.name}{positions}")
     return figure
 
 

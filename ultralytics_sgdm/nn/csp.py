@@ -60,7 +60,7 @@ def with_sgdm(block: type[nn.Module]) -> type[nn.Module]:
 
         def __init__(self, *args: Any, **kwargs: Any) -> None:
             options = {k: v for a in args if isinstance(a, Mapping) for k, v in a.items()}
-            args = [a for a in args if not isinstance(a, Mapping)]
+            args = tuple(a for a in args if not isinstance(a, Mapping))
             for key in options.keys() - OPTIONS:
                 near = difflib.get_close_matches(str(key), OPTIONS, 1)
                 hint = f"; did you mean {near[0]!r}?" if near else ""

@@ -41,12 +41,12 @@ OTHER_RATIOS = (2, 3, 4, 8)
 
 def what(layer: type[nn.Module]) -> str:
     """Return what a layer is: the first line of its docstring."""
-    return layer.__doc__.partition("\n")[0].rstrip(".")
+    return (layer.__doc__ or "").partition("\n")[0].rstrip(".")
 
 
 def narrowest(layer: type[nn.Module], sgdm: Equipped) -> float:
     """Return the largest ratio, to a twentieth, at which `layer` at SGDM's places has its parameters or more, or 1."""
-    channels = [sgdm.outline[i].channels for i in sgdm.blocks]
+    channels = [feature.channels for i in sgdm.blocks if (feature := sgdm.outline[i])]
 
     def parameters(ratio: float) -> int:
         with torch.device("meta"):
@@ -86,7 +86,7 @@ def variants(model: str) -> Iterator[tuple[str, str, Equipped]]:
     yield "sgdm", what(SGDM), sgdm
     for name in NAMES:
         yield name, what(layer(name)), equipped(model, name)
-    stages = {FIRST_STAGE, *(sgdm.outline[i].stage for i in sgdm.blocks)}
+    stages = {FIRST_STAGE, *(feature.stage for i in sgdm.blocks if (feature := sgdm.outline[i]))}
     yield "sgdm-p2", "SGDM at the first stage too", equip(model, sgdm.ratio, ",".join(f"P{s}" for s in sorted(stages)))
     for ratio in OTHER_RATIOS:
         if ratio != sgdm.ratio:
