@@ -192,7 +192,7 @@ def test_too_little_room_is_found_before_the_first_byte(server, tmp_path, monkey
     need = sum(len(server.files[name]) for name in VOC_FILES)
     usage = shutil.disk_usage(tmp_path)._replace(free=2 * need - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(ConfigError, match="GB are needed there"):
+    with pytest.raises(ConfigError, match="MB are needed there"):
         prepare_voc(tmp_path / "voc")
     assert not server.requests
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=2 * need))

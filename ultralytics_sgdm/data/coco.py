@@ -14,7 +14,8 @@ from typing import Any, NamedTuple
 from ultralytics.utils import LOGGER, TQDM
 
 from ..configs import ConfigError
-from .layout import BadImageError, Expected, Object, Sample, Split, check_id, claimed, inspect_image, write_set
+from .images import BadImageError, inspect_image
+from .layout import Expected, Object, Sample, Split, check_id, claimed, write_set
 
 
 class Source(NamedTuple):
@@ -53,7 +54,7 @@ def convert_coco(
         ConfigError: If a file is no COCO annotation, or as `layout.write_set`.
     """
     options = {"source": {split: [str(s) for s in source] for split, source in sources.items()}, "images": images}
-    with claimed(dest, options):
+    with claimed(dest, options, sources):
         found, categories = {}, {}
         for split, source in sources.items():
             found[split], names = _read_split(split, source)
