@@ -151,9 +151,9 @@ def claimed(dest: Path, options: Mapping[str, Any], splits: Iterable[str] = ()) 
 
 def check_unclaimed(dest: Path, splits: Iterable[str] = ()) -> None:
     """Raise ConfigError if a folder holds a data set, or a file of a name that we write, that no conversion wrote."""
-    names = ("images", "labels", DATASET_YAML, WRITTEN, *(f"{split}.txt" for split in splits))
+    names = ("images", "labels", DATASET_YAML, RECORD, WRITTEN, *(f"{split}.txt" for split in splits))
     taken = [name for name in names if os.path.lexists(dest / name)]
-    if taken and not (dest / RECORD).is_file():
+    if taken and not (dest / RECORD).is_file() and RECORD not in _read_written(dest):
         raise ConfigError(f"{dest} already holds {' and '.join(taken)} of something else; choose another folder")
 
 
@@ -312,7 +312,7 @@ def _read_written(dest: Path) -> dict[str, Set[str]]:
     """Return the checksums that each text of ours may have; during a change these are the old and the new one."""
     known: dict[str, Set[str]] = defaultdict(frozenset)
     if (dest / WRITTEN).is_file():
-        for line in (dest / WRITTEN).read_text(encoding="utf-8").splitlines():
+        for line in (dest / WRITTEN).read_text(encoding="utf-8", errors="replace").splitlines():
             digest, _, path = line.partition("  ")
             known[path] |= {digest}
     return known

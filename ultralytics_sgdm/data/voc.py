@@ -457,6 +457,7 @@ def _object(box: Box, boxes: str, sample: Sample) -> Object:
 def _guess_boxes(boxes: Sequence[Box]) -> str:
     if boxes and all(max(b[1:5]) <= LARGEST_FRACTION for b in boxes) and any(b.is_fraction for b in boxes):
         return "fraction"
+    boxes = [b for b in boxes if not b.is_fraction]  # of files that will be skipped
     fractional = sum(any(side % 1 for side in b[1:5]) for b in boxes)
     at_zero = any(b.xmin == 0 or b.ymin == 0 for b in boxes)
     return "zero" if at_zero or fractional > FRACTIONAL * len(boxes) else "voc"
