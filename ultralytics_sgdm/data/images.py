@@ -46,37 +46,48 @@ def inspect_image(path: Path, annotated: tuple[int, int] | None = None) -> Pictu
     if not path.is_file():
         raise BadImageError("not a file" if os.path.lexists(path) else "no such image")
     try:
-        if not path.stat().st_size:
-            raise BadImageError("unreadable image (empty file)")
-        intact = _check(path)
-        pixels = patches.imread(str(path))
-    except BadImageError:
-        raise
+        picture = _read(path)
     except Exception as e:  # whatever it is, Ultralytics leaves the image out
         reason = str(e).partition(". Supported formats")[0].partition("\n")[0]
         raise BadImageError(f"unreadable image ({reason or type(e).__name__})") from e
-    if pixels is None:
-        raise BadImageError("unreadable image (OpenCV does not decode it)")
-    height, width = pixels.shape[:2]
-    if min(width, height) < SMALLEST:
-        raise BadImageError(f"{width}x{height} pixels, a side below the {SMALLEST} that Ultralytics takes")
-    if annotated and annotated != (width, height):
-        raise BadImageError(f"{width}x{height} pixels, but its annotation says {annotated[0]}x{annotated[1]}")
+    size = picture[:2]
+    if min(size) < SMALLEST:
+        raise BadImageError(f"{size[0]}x{size[1]} pixels, a side below the {SMALLEST} that Ultralytics takes")
+    if annotated not in {None, size}:
+        raise BadImageError(f"{size[0]}x{size[1]} pixels, but its annotation says {annotated[0]}x{annotated[1]}")
+    return picture
+
+
+def _read(path: Path) -> Picture:
+    """Read an image, its pixels only if the header does not tell their size and that OpenCV will read them."""
+    with path.open("rb") as file:
+        if not file.seek(0, os.SEEK_END):
+            raise ValueError("empty file")
+        file.seek(0)
+        is_heif = file.read(8)[4:] == b"ftyp"
+        file.seek(-2, os.SEEK_END)
+        ends = file.read() == b"\xff\xd9"
+    with (Image.open if is_heif else _open_image)(path) as image:
+        width, height = image.size
+        intact = image.format != "JPEG" or ends
+        plain = intact and _is_plain(image, path)
+        if not intact:
+            ImageOps.exif_transpose(image).close()  # fails where the file is cut, as Ultralytics' repair does
+    if intact and min(width, height) >= SMALLEST:
+        check_image(str(path))
+    if not plain:
+        pixels = patches.imread(str(path))
+        if pixels is None:
+            raise ValueError("OpenCV does not decode it")
+        height, width = pixels.shape[:2]
     return Picture(width, height, intact)
 
 
-def _check(path: Path) -> bool:
-    """Raise what Ultralytics' check raises; return False for a JPEG that the check would rewrite in place."""
-    with path.open("rb") as file:
-        is_heif = file.read(8)[4:] == b"ftyp"
-        file.seek(-min(2, path.stat().st_size), 2)
-        ends = file.read() == b"\xff\xd9"
-    with (Image.open if is_heif else _open_image)(path) as image:
-        if image.format == "JPEG" and not ends:
-            if min(image.size) >= SMALLEST:
-                ImageOps.exif_transpose(image).close()  # fails where the file is cut, as Ultralytics' repair would
-            return False
-        is_small = min(image.size) < SMALLEST
-    if not is_small:
-        check_image(str(path))
-    return True
+def _is_plain(image: Image.Image, path: Path) -> bool:
+    """Whether a JPEG or PNG says nothing of its orientation, and a JPEG has pixels: then both libraries agree on it."""
+    if image.format == "JPEG":
+        return bool(image.tile) and image.getexif().get(0x0112, 1) == 1
+    if image.format == "PNG":  # whose EXIF Pillow looks for in all of the pixels
+        content = path.read_bytes()
+        return b"eXIf" not in content and b"profile type exif" not in content
+    return False
