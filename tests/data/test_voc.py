@@ -301,8 +301,8 @@ def test_a_class_of_other_capitals_is_told(src, tmp_path, caplog):
 def test_the_declared_encoding_is_read(tmp_path, encoding, name):
     xml = f'<?xml version="1.0" encoding="{encoding}"?>\n{an_xml(an_object(name))}'
     content = xml.encode("gbk" if encoding == "gb2312" else encoding)
-    box = read_xml(content).boxes[0]
-    assert (box.name, box.line) == (name, 4)
+    read = read_xml(content).objects[0]
+    assert (read.name, read.where) == (name, 4)
     src = make_voc(tmp_path / "src", train={"a": [an_object("dog")]}, val={"b": []})
     (src / "Annotations/a.xml").write_bytes(content)
     assert check_det_dataset(str(convert_voc(src, tmp_path / "dest")))["names"] == {0: name}

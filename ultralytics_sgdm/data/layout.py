@@ -35,6 +35,7 @@ from .files import (
     naming_disk_errors,
     needs_placing,
     place_file,
+    read_text,
     require_space,
     write_file,
 )
@@ -124,6 +125,33 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
     """Raise ConfigError unless the value of the option `name` is one of `allowed`."""
     if value not in allowed:
         raise ConfigError(f"{name}={value} must be one of {', '.join(map(str, allowed))}")
+
+
+def as_list(value: str | Sequence[str]) -> list[str]:
+    """Return the items of an option that is "a,b" or a sequence."""
+    parts = str(value).split(",") if isinstance(value, (str, int, float)) else map(str, value)
+    return [part.strip() for part in parts if part.strip()]
+
+
+def class_names(classes: str | Sequence[str] | None) -> list[str] | None:
+    """Return the class names that the option `classes` means, "a,b" or the path of a `.txt` with one a line.
+
+    Raises:
+        ConfigError: If a name is there twice, or none.
+    """
+    if classes is None:
+        return None
+    if isinstance(classes, str) and classes.endswith(".txt"):
+        try:
+            names = [line.strip() for line in read_text(Path(classes)).splitlines() if line.strip()]
+        except ConfigError as e:
+            raise ConfigError(f"classes={e}") from e
+    else:
+        names = as_list(classes)
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated or not names:
+        raise ConfigError(f"classes={classes}: {f'{repeated.pop()!r} is there twice' if repeated else 'no name in it'}")
+    return names
 
 
 @contextlib.contextmanager

@@ -16,7 +16,6 @@ from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from typing import NamedTuple
 from xml.sax import SAXParseException
 from xml.sax.handler import ContentHandler
 
@@ -25,16 +24,26 @@ from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.utils import NUM_THREADS, TQDM
 
 from ..configs import ConfigError
+from .boxes import BOXES, guess_boxes, in_pixels
 from .files import read_text
 from .images import BadImageError, inspect_image
-from .layout import DIFFICULT, Expected, Object, Sample, Split, check_choice, check_id, claimed, write_set
+from .layout import (
+    DIFFICULT,
+    Expected,
+    Object,
+    Sample,
+    Split,
+    as_list,
+    check_choice,
+    check_id,
+    claimed,
+    class_names,
+    write_set,
+)
 
-BOXES = ("auto", "voc", "zero", "fraction")
 IMAGE_SETS = "ImageSets/Main"
 DEEPEST = 4  # annotation/object/bndbox/xmin
 SIDES = ("xmin", "ymin", "xmax", "ymax")
-FRACTIONAL = 0.01  # of all boxes; VOC2012 has a few with fractions, tools that write fractions have them nearly always
-LARGEST_FRACTION = 1.01  # of the picture; Ultralytics tolerates as much
 
 # The VOC2007 development kit, section 4.1 (annotation files): what an annotation, or an object of it, has once.
 ONCE = {
@@ -65,30 +74,13 @@ CLASS_LIST = re.compile(r"(.+?)\s+([+-]?[01])")  # NAME 1, NAME -1 (not in the c
 A_LINE = "a line is the name of an image without suffix; in the list of a class NAME 1, NAME 0 or NAME -1"
 
 
-class Box(NamedTuple):
-    """One box of an `<object>` as written."""
-
-    name: str
-    xmin: float
-    ymin: float
-    xmax: float
-    ymax: float
-    difficult: bool
-    line: int
-
-    @property
-    def is_fraction(self) -> bool:
-        """Whether the box lies in the first pixel, as one in fractions of the picture does."""
-        return all(0 <= side <= LARGEST_FRACTION for side in self[1:5]) and any(side % 1 for side in self[1:5])
-
-
 @dataclass
 class Annotation:
     """What the conversion needs of one XML file; `size` is None where the file has no usable one."""
 
     filename: str | None = None
     size: tuple[int, int] | None = None
-    boxes: list[Box] = field(default_factory=list)
+    objects: list[Object] = field(default_factory=list)
 
 
 class BadXMLError(ValueError):
@@ -153,7 +145,7 @@ class _Handler(ContentHandler):
         if path == "filename":
             self.annotation.filename = text
         elif path == "object":
-            self.annotation.boxes += self._boxes()
+            self.annotation.objects += self._objects()
         elif path == "size":
             self.annotation.size = self._size()
         elif path.startswith("object/bndbox/"):
@@ -168,12 +160,12 @@ class _Handler(ContentHandler):
                 f"{line}: <{_short(name)}> looks like an object and is not read; VOC has <annotation><object><bndbox>"
             )
 
-    def _boxes(self) -> list[Box]:
+    def _objects(self) -> list[Object]:
         name = self.values.get("object/name")
         if not name:
             raise BadXMLError(f"{self.line}: object without a name")
         difficult = self.values.get("object/difficult", "").lower() in {"1", "true", "yes"}
-        boxes = []
+        objects = []
         for texts in self.sides or [{}]:
             sides = []
             for side in SIDES:
@@ -182,8 +174,8 @@ class _Handler(ContentHandler):
                 if not math.isfinite(sides[-1]):
                     what = f"no number: {text!r}" if text else "missing"
                     raise BadXMLError(f"{self.line}: object {name!r}, bndbox/{side} is {what}")
-            boxes.append(Box(name, *sides, difficult, self.line))
-        return boxes
+            objects.append(Object(name, *sides, difficult, self.line))
+        return objects
 
     def _size(self) -> tuple[int, int] | None:
         try:
@@ -332,7 +324,7 @@ def convert_image_sets(
     check_choice("difficult", difficult, DIFFICULT)
     check_choice("val_difficult", val_difficult, DIFFICULT)
     check_choice("strict", strict, (True, False))
-    names = _class_names(classes)
+    names = class_names(classes)
     options = {
         "source": {split: [str(file) for file in files] for split, files in image_sets.items()},
         "classes": names,
@@ -343,15 +335,15 @@ def convert_image_sets(
     }
     with claimed(dest, options, image_sets):
         found = {split: _read_split(split, files) for split, files in image_sets.items()}
-        everything = [b for split in found.values() for _, annotation in split.pairs for b in annotation.boxes]
+        found_names = {o.name for split in found.values() for sample in split.samples for o in sample.objects}
         if boxes == "auto":
-            boxes = _guess_boxes(everything)
+            boxes = guess_boxes(found.values())
         policies = {split: difficult if split == "train" else val_difficult for split in found}
         return write_set(
             dest,
-            {name: split.convert(boxes) for name, split in found.items()},
+            {name: in_pixels(split, boxes) for name, split in found.items()},
             {split: split for split in found},
-            names or sorted({b.name for b in everything}),
+            names or sorted(found_names),
             options,
             {"boxes": boxes},
             [split for split, policy in policies.items() if policy == "keep"],
@@ -371,7 +363,7 @@ def _choose_lists(src: Path, wanted: Mapping[str, str | Sequence[str] | None]) -
     chosen: dict[str, list[str]] = {}
     for split, usual in {"train": ("train", "trainval"), "val": ("val", "test"), "test": ("test",)}.items():
         if wanted[split] is not None:
-            chosen[split] = _as_list(wanted[split])
+            chosen[split] = as_list(wanted[split])
         else:
             free = [name for name in usual if name in present and [name] not in chosen.values()]
             if free or split != "test":
@@ -392,79 +384,9 @@ def _choose_lists(src: Path, wanted: Mapping[str, str | Sequence[str] | None]) -
     return {split: [src / IMAGE_SETS / f"{name}.txt" for name in lists] for split, lists in chosen.items()}
 
 
-def _as_list(value: str | Sequence[str]) -> list[str]:
-    parts = str(value).split(",") if isinstance(value, (str, int, float)) else map(str, value)
-    return [part.strip() for part in parts if part.strip()]
-
-
-def _class_names(classes: str | Sequence[str] | None) -> list[str] | None:
-    if classes is None:
-        return None
-    if isinstance(classes, str) and classes.endswith(".txt"):
-        try:
-            names = [line.strip() for line in read_text(Path(classes)).splitlines() if line.strip()]
-        except ConfigError as e:
-            raise ConfigError(f"classes={e}") from e
-    else:
-        names = _as_list(classes)
-    repeated = {name for name in names if names.count(name) > 1}
-    if repeated or not names:
-        raise ConfigError(f"classes={classes}: {f'{repeated.pop()!r} is there twice' if repeated else 'no name in it'}")
-    return names
-
-
-@dataclass
-class _Found:
-    """The usable images of a split with their annotations as written, and what is told of the others."""
-
-    pairs: list[tuple[Sample, Annotation]] = field(default_factory=list)
-    skipped: list[str] = field(default_factory=list)
-    remarks: list[str] = field(default_factory=list)
-
-    def convert(self, boxes: str) -> Split:
-        split = Split([], self.skipped, self.remarks)
-        for sample, annotation in self.pairs:
-            odd = next((box for box in annotation.boxes if _is_odd(box, boxes)), None)
-            if odd:
-                seems = "pixels" if boxes == "fraction" else "fractions of the picture"
-                split.skipped.append(f"{sample.place}{odd.line}: {seems}, but boxes={boxes}: {odd[1:5]} of {odd.name}")
-            else:
-                sample.objects = [_object(box, boxes, sample) for box in annotation.boxes]
-                split.samples.append(sample)
-        return split
-
-
-def _is_odd(box: Box, boxes: str) -> bool:
-    """Whether a box is in pixels where fractions are expected, or the other way round."""
-    return max(box[1:5]) > LARGEST_FRACTION if boxes == "fraction" else box.is_fraction
-
-
-def _object(box: Box, boxes: str, sample: Sample) -> Object:
-    """Return a box as continuous coordinates in pixels; one that ends where it begins stays so in any convention."""
-    left, top, right, bottom = box[1:5]
-    if boxes == "fraction":
-        left, right, top, bottom = (
-            left * sample.width,
-            right * sample.width,
-            top * sample.height,
-            bottom * sample.height,
-        )
-    elif boxes == "voc" and right > left and bottom > top:
-        left, top = left - 1, top - 1
-    return Object(box.name, left, top, right, bottom, box.difficult, box.line)
-
-
-def _guess_boxes(boxes: Sequence[Box]) -> str:
-    if boxes and all(max(b[1:5]) <= LARGEST_FRACTION for b in boxes) and any(b.is_fraction for b in boxes):
-        return "fraction"
-    boxes = [b for b in boxes if not b.is_fraction]  # of files that will be skipped
-    fractional = sum(any(side % 1 for side in b[1:5]) for b in boxes)
-    at_zero = any(b.xmin == 0 or b.ymin == 0 for b in boxes)
-    return "zero" if at_zero or fractional > FRACTIONAL * len(boxes) else "voc"
-
-
-def _read_split(split: str, files: Sequence[Path]) -> _Found:
-    found = _Found()
+def _read_split(split: str, files: Sequence[Path]) -> Split:
+    """Return the samples of a split, their boxes as written."""
+    found = Split()
     entries: dict[str, Path] = {}
     for file in files:
         folder = file.parents[2]
@@ -478,11 +400,11 @@ def _read_split(split: str, files: Sequence[Path]) -> _Found:
     with ThreadPool(NUM_THREADS) as pool:
         results = pool.imap(lambda entry: _read_sample(*entry, indexes[entry[1]]), entries.items())
         for result in TQDM(results, desc=f"Reading {split}", total=len(entries)):
-            (found.skipped if isinstance(result, str) else found.pairs).append(result)
+            (found.skipped if isinstance(result, str) else found.samples).append(result)
     return found
 
 
-def _read_list(file: Path, found: _Found) -> Iterator[tuple[str, str]]:
+def _read_list(file: Path, found: Split) -> Iterator[tuple[str, str]]:
     """Yield the place and the name of each image that a list names; what it names otherwise is told to `found`."""
     folder = file.parents[2]
     lines = [(number, line.strip()) for number, line in enumerate(read_text(file).splitlines(), 1) if line.strip()]
@@ -533,8 +455,8 @@ def _has_xml(folder: Path, name: str) -> bool:
         return False
 
 
-def _read_sample(name: str, folder: Path, index: Mapping[str, Sequence[str]]) -> tuple[Sample, Annotation] | str:
-    """Return an image with its annotation, or the reason why it is not used."""
+def _read_sample(name: str, folder: Path, index: Mapping[str, Sequence[str]]) -> Sample | str:
+    """Return an image with its objects, or the reason why it is not used."""
     xml = f"Annotations/{name}.xml"
     try:
         annotation = read_xml((folder / xml).read_bytes())
@@ -546,7 +468,7 @@ def _read_sample(name: str, folder: Path, index: Mapping[str, Sequence[str]]) ->
         return f"{xml}: {e}"
     except OSError as e:
         return f"{xml}: {e.strerror}"
-    return Sample(name, path, width, height, intact, f"{xml}:"), annotation
+    return Sample(name, path, width, height, intact, f"{xml}:", annotation.objects)
 
 
 def _image_index(folder: Path, remarks: list[str]) -> dict[str, list[str]]:
