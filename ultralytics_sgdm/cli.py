@@ -18,7 +18,7 @@ from ultralytics import cfg
 
 from . import __version__, equipment, zoo
 from .configs import ConfigError, near_names
-from .data import convert_voc, prepare
+from .data import convert_coco_json, convert_voc, prepare
 from .nn.registry import identity, registered_layers
 
 
@@ -62,6 +62,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "equip": equip,
     "layers": layers,
     "voc": convert_voc,
+    "coco": convert_coco_json,
     "prepare": prepare,
 }
 

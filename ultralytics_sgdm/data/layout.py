@@ -58,7 +58,7 @@ class Object(NamedTuple):
     right: float
     bottom: float
     difficult: bool
-    where: int
+    where: int | str
 
 
 @dataclass
