@@ -18,7 +18,7 @@ from ultralytics import cfg
 
 from . import __version__, equipment, zoo
 from .configs import ConfigError, near_names
-from .data import convert_coco_json, convert_voc, prepare
+from .data import check_set, convert_coco_json, convert_voc, prepare
 from .nn.registry import identity, registered_layers
 
 
@@ -63,6 +63,7 @@ COMMANDS: dict[str, Callable[..., object]] = {
     "layers": layers,
     "voc": convert_voc,
     "coco": convert_coco_json,
+    "check": check_set,
     "prepare": prepare,
 }
 

@@ -303,7 +303,7 @@ def _write(dest: Path, texts: Mapping[str, bytes], images: Sequence[tuple[Path, 
     foreign = [path for path in changed if _is_foreign(dest / path, known[path])]
     if foreign:
         raise ConfigError(
-            f"{dest}: {', '.join(_shorten(foreign))} would be overwritten, and was changed since it was written or is "
+            f"{dest}: {', '.join(shorten(foreign))} would be overwritten, and was changed since it was written or is "
             "not ours; delete it to have it written anew, or choose another folder"
         )
     final = {path: {_digest(content)} for path, content in texts.items()}
@@ -423,7 +423,7 @@ def _check(
 ) -> None:
     def reasons(*names: str) -> str:
         lines = [line for name in names for line in splits[name].skipped]
-        return "".join(f"\n  {line}" for line in _shorten(lines))
+        return "".join(f"\n  {line}" for line in shorten(lines))
 
     if strict and any(s.skipped for s in splits.values()):
         raise ConfigError(f"strict=True, and these would be skipped:{reasons(*splits)}")
@@ -450,7 +450,7 @@ def _why_no_object(classes: Sequence[str], report: Mapping[str, dict[str, Any]])
     difficult = sum(r["difficult"] for r in report.values() if r["difficult_policy"] == "drop")
     if others:
         near = "".join(near_class(name, others) for name in classes)
-        return f"; the names in the data are {', '.join(map(repr, _shorten(others)))}{near}"
+        return f"; the names in the data are {', '.join(map(repr, shorten(others)))}{near}"
     return f"; {difficult} are difficult (COCO: crowd) and dropped" if difficult else ""
 
 
@@ -468,7 +468,8 @@ def _shared(splits: Mapping[str, Split]) -> list[str]:
     return [ids[image] for image, number in counts.items() if number > 1]
 
 
-def _shorten(lines: Sequence[str]) -> list[str]:
+def shorten(lines: Sequence[str]) -> list[str]:
+    """Return as many lines as are printed, and how many more there are."""
     rest = len(lines) - SHOWN
     return [*lines[:SHOWN], *([f"and {rest} more"] if rest > 0 else [])]
 
@@ -498,18 +499,18 @@ def _print(
             lines.append(f"{name}: {s['clipped']:,} boxes clipped to their image")
         for c, number in s["other_classes"].items():
             lines.append(f"{name}: {number:,} objects of {c!r} left out, which is not in classes")
-        lines += [f"{name}: {remark}" for remark in _shorten(record["remarks"][name])]
+        lines += [f"{name}: {remark}" for remark in shorten(record["remarks"][name])]
     found = {c for s in splits.values() for c in s["other_classes"]}
     for c in classes:
         near = near_class(c, sorted(found))
         if near and not any(s["objects_per_class"][c] for s in splits.values()):
             lines.append(f"WARNING: no object of {c!r}{near}")
     if shared := record["in_several_splits"]:
-        lines.append(f"WARNING: {len(shared):,} images are in several splits: {', '.join(_shorten(shared))}")
+        lines.append(f"WARNING: {len(shared):,} images are in several splits: {', '.join(shorten(shared))}")
     if "train" not in roles:
         lines.append("no training split: the set is for `yolo val`")
     skipped = [f"{name}: {line}" for name, them in record["skipped"].items() for line in them]
-    lines += [f"skipped: {len(skipped)}", *(f"  {line}" for line in _shorten(skipped))]
+    lines += [f"skipped: {len(skipped)}", *(f"  {line}" for line in shorten(skipped))]
     LOGGER.info("\n".join([*lines, f"data={dest / DATASET_YAML}"]))
 
 
