@@ -14,7 +14,7 @@ from xml.sax.saxutils import escape
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
-from small_sets import tree, write_image
+from small_sets import an_object, make_voc, tree, write_image
 
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import convert_coco_json, convert_voc
@@ -102,8 +102,9 @@ lines = st.one_of(
     st.text(max_size=12),
 )
 lists = st.builds(
-    lambda them, end, encoding: end.join(them).encode(encoding, "ignore"),
-    st.lists(lines, min_size=1, max_size=7),
+    lambda good, them, end, encoding: end.join([good, *them]).encode(encoding, "ignore"),
+    st.sampled_from(["good", "good", "good.jpg", "good 1"]),
+    st.lists(lines, max_size=7),
     st.sampled_from(["\n", "\r\n", "\n\n"]),
     st.sampled_from(["utf-8", "utf-8", "utf-8", "utf-8-sig", "latin-1", "utf-16"]),
 )
@@ -159,15 +160,15 @@ def label_of(image):
 @given(st.lists(documents, min_size=len(IDS), max_size=len(IDS)), lists)
 def test_voc_folders(place, contents, image_list):
     folder = place()
-    src = folder / "src"
+    src = make_voc(folder / "src", train={"good": [an_object()]}, val={"good": [an_object()]})
     for name, content in zip(IDS, contents, strict=True):
         write_image(src / f"JPEGImages/{name}.jpg")
         (src / f"Annotations/{name}.xml").parent.mkdir(parents=True, exist_ok=True)
         (src / f"Annotations/{name}.xml").write_bytes(content)
-    (src / "ImageSets/Main").mkdir(parents=True)
     (src / "ImageSets/Main/train.txt").write_bytes(image_list)
-    (src / "ImageSets/Main/val.txt").write_text("\n".join(IDS))
+    (src / "ImageSets/Main/val.txt").write_text("\n".join(["good", *IDS]))
     made = check_conversion(folder, lambda dest: convert_voc(src, dest))
+    assert made or not is_text(image_list) or b"good 1" in image_list  # in the list of a class all lines are so
     if made:
         kept = {
             line.removeprefix("./images/val/").removesuffix(".jpg")
@@ -175,9 +176,16 @@ def test_voc_folders(place, contents, image_list):
         }
         told = "\n".join(made["skipped"]["val"])
         assert all(name in kept or f"Annotations/{name}.xml" in told for name in IDS)
-        assert made["splits"]["val"]["annotated"] == sum(
+        assert made["splits"]["val"]["annotated"] == 1 + sum(
             count_boxes(content) for name, content in zip(IDS, contents, strict=True) if name in kept
         )
+
+
+def is_text(content):
+    try:
+        return "\0" not in content.decode()
+    except UnicodeDecodeError:
+        return False
 
 
 def count_boxes(content):
@@ -247,16 +255,26 @@ coco = st.fixed_dictionaries(
 )
 
 
-@fuzz
-@given(st.one_of(coco, coco, coco, values))
-def test_coco_files(place, content):
-    folder = place()
-    for name in ("a.jpg", "b.jpg", "deep/c.jpg"):
+def convert_json(folder, content):
+    for name in ("good.jpg", "a.jpg", "b.jpg", "deep/c.jpg"):
         write_image(folder / "images" / name)
     (folder / "src.json").write_text(json.dumps(content))
-    made = check_conversion(folder, lambda dest: convert_coco_json(folder / "src.json", folder / "images", dest))
-    if made:
-        with_images = re.findall(r"with its (\d+) objects", "\n".join(made["skipped"]["val"]))
-        alone = [line for line in made["skipped"]["val"] if " annotation " in line and not NOT_A_BOX.search(line)]
-        told = made["splits"]["val"]["annotated"] + sum(map(int, with_images)) + len(alone)
-        assert told == len(content["annotations"]), made["skipped"]
+    return check_conversion(folder, lambda dest: convert_coco_json(folder / "src.json", folder / "images", dest))
+
+
+@fuzz
+@given(coco)
+def test_coco_files(place, content):
+    content["images"].insert(0, {"id": 0, "file_name": "good.jpg"})
+    content["annotations"].append({"image_id": 0, "category_id": 1, "bbox": [1, 1, 9, 9]})
+    made = convert_json(place(), content)
+    told = made["skipped"]["val"]
+    with_images = [int(number) for line in told for number in re.findall(r"with its (\d+) objects", line)]
+    alone = [line for line in told if " annotation " in line and "with its" not in line and not NOT_A_BOX.search(line)]
+    assert made["splits"]["val"]["annotated"] + sum(with_images) + len(alone) == len(content["annotations"]), told
+
+
+@fuzz
+@given(st.one_of(values, st.fixed_dictionaries(dict.fromkeys(("images", "annotations", "categories"), values))))
+def test_other_json_files(place, content):
+    assert convert_json(place(), content) is None

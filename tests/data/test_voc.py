@@ -262,12 +262,15 @@ def test_fractions_of_the_picture(tmp_path):
         assert record(tmp_path / boxes)["boxes"] == "fraction"
     rows, skipped = convert_one(tmp_path / "mixed", half)
     assert rows is None
-    assert skipped == ["Annotations/odd.xml:3: fractions of the picture, but boxes=voc: (0.25, 0.5, 0.75, 1.0) of cat"]
+    assert skipped == [
+        "Annotations/odd.xml:3: fractions of the picture, but boxes=voc: (0.25, 0.5)-(0.75, 1) of cat; left out is the "
+        "image with its 1 objects"
+    ]
     with pytest.raises(
         ConfigError, match=r"(?s)would have no images.*a.xml:3: fractions of the picture, but boxes=voc"
     ):
         convert_voc(src, tmp_path / "voc", boxes="voc")
-    with pytest.raises(ConfigError, match=r"(?s)would have no images.*: pixels, but boxes=fraction: \(1.0, 1.0, 10.0"):
+    with pytest.raises(ConfigError, match=r"(?s)no images.*: pixels, but boxes=fraction: \(1, 1\)-\(10, 10\)"):
         convert_one(tmp_path / "pixels", an_xml(an_object()), boxes="fraction")
 
 

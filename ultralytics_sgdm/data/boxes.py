@@ -35,7 +35,11 @@ def in_pixels(split: Split, boxes: str) -> Split:
         odd = next((o for o in sample.objects if _is_odd(o, boxes)), None)
         if odd:
             seems = "pixels" if boxes == "fraction" else "fractions of the picture"
-            split.skipped.append(f"{sample.place}{odd.where}: {seems}, but boxes={boxes}: {odd[1:5]} of {odd.name}")
+            box = f"({odd.left:g}, {odd.top:g})-({odd.right:g}, {odd.bottom:g}) of {odd.name}"
+            split.skipped.append(
+                f"{sample.place}{odd.where}: {seems}, but boxes={boxes}: {box}; left out is the image with its "
+                f"{len(sample.objects)} objects"
+            )
         else:
             sample.objects = [_in_pixels(o, boxes, sample) for o in sample.objects]
             samples.append(sample)
