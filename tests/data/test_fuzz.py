@@ -12,7 +12,7 @@ import xml.etree.ElementTree as ElementTree
 from xml.sax.saxutils import escape
 
 import pytest
-from hypothesis import HealthCheck, given, settings
+from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from small_sets import an_object, make_voc, tree, write_image
 
@@ -200,6 +200,7 @@ def count_boxes(content):
 
 @settings(fuzz, max_examples=10 * EXAMPLES)
 @given(documents)
+@example(b'<?xml\0 version="1.0" encoding="gb2312"?><annotation></annotation>')
 def test_annotations(content):
     try:
         annotation = read_xml(content)

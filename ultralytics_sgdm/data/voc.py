@@ -69,7 +69,9 @@ MULTIBYTE = {
     "euc_jp": "euc_jp",
     "iso2022_jp": "iso2022_jp",
 }
-DECLARED = re.compile(rb"""<\?xml[^>]*?encoding\s*=\s*["']([\w.:-]+)["'][^>]*\?>""")
+DECLARED = re.compile(
+    rb"""<\?xml\s+version\s*=\s*["'][\d.]+["']\s+encoding\s*=\s*["']([\w.:-]+)["'](\s+standalone\s*=\s*["']\w+["'])?\s*\?>"""
+)
 CLASS_LIST = re.compile(r"(.+?)\s+([+-]?[01])")  # NAME 1, NAME -1 (not in the class), NAME 0 (difficult)
 A_LINE = "a line is the name of an image without suffix; in the list of a class NAME 1, NAME 0 or NAME -1"
 
@@ -226,7 +228,7 @@ def read_xml(content: bytes) -> Annotation:
 
 def _in_utf8(content: bytes) -> bytes:
     """Return an XML file in UTF-8 if it declares an encoding of `MULTIBYTE`; lines stay where they are."""
-    declared = DECLARED.match(content.lstrip()[:200])
+    declared = DECLARED.match(content)
     if not declared:
         return content
     try:
@@ -235,7 +237,7 @@ def _in_utf8(content: bytes) -> bytes:
         return content  # expat says so, with the line
     if name not in MULTIBYTE:
         return content
-    return DECLARED.sub(b"<?xml version='1.0'?>", content, count=1).decode(MULTIBYTE[name]).encode()
+    return (b"<?xml version='1.0'?>" + content[declared.end() :]).decode(MULTIBYTE[name]).encode()
 
 
 def convert_voc(
