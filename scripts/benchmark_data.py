@@ -31,7 +31,7 @@ from ultralytics_sgdm.data import convert_coco_json, convert_voc
 
 OBJECTS_PER_IMAGE = 860_001 / 118_287
 CLASSES = [f"class {i}" for i in range(80)]
-SIDE = 10  # pixels; the least that Ultralytics takes
+SIDE = 64  # pixels
 
 
 def make_source(folder: Path, images: int) -> None:
@@ -40,7 +40,7 @@ def make_source(folder: Path, images: int) -> None:
     names = [f"{i:012}" for i in range(images)]
     owners = np.sort(rng.integers(0, images, round(images * OBJECTS_PER_IMAGE)))
     corners = rng.integers(0, SIDE // 2, (len(owners), 2))
-    sizes = rng.integers(1, SIDE // 2, (len(owners), 2))
+    sizes = rng.integers(2, SIDE // 2, (len(owners), 2))
     kinds = rng.integers(0, len(CLASSES), len(owners))
     for place in ("JPEGImages", "Annotations", "ImageSets/Main"):
         (folder / place).mkdir(parents=True)
