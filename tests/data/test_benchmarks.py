@@ -109,6 +109,7 @@ def test_a_shipped_yaml_prepares_its_set_when_ultralytics_asks(server, tmp_path,
     asked = server.requests.copy()
     check_det_dataset(name)
     assert server.requests == asked and set(asked.values()) == {1}
+    assert not list(dest.rglob("*.lock")) and not list(dest.rglob("*.part"))
 
 
 def test_voc_is_taken_from_wherever_it_is(server, originals, tmp_path, monkeypatch):
@@ -205,8 +206,11 @@ def test_what_is_not_there_is_said_at_once(server, tmp_path):
     with pytest.raises(ConfigError, match=r"'voc-sgdm' is not one of VOC-sgdm.yaml, coco-sgdm.yaml; did you mean"):
         prepare("voc-sgdm")
     (tmp_path / "mine/labels").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="mine already holds labels of something else"):
-        prepare("VOC-sgdm.yaml", tmp_path / "mine")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/val2017.txt").touch()
+    for data, dest, name in (("VOC-sgdm.yaml", "mine", "labels"), ("coco-sgdm.yaml", "own", "val2017.txt")):
+        with pytest.raises(ConfigError, match=f"{dest} already holds {name} of something else"):
+            prepare(data, tmp_path / dest)
     assert not server.requests
 
 

@@ -1,4 +1,5 @@
 import shutil
+import sys
 from pathlib import Path
 
 import cv2
@@ -101,7 +102,7 @@ def test_duplicates_between_splits(folder, caplog):
 
 
 def test_without_the_extra_one_line_says_what_to_install(folder, monkeypatch, caplog):
-    monkeypatch.setattr(check, "imagehash", None)
+    monkeypatch.setitem(sys.modules, "imagehash", None)
     assert check_set("own.yaml")["near duplicates"] == []
     assert "pip install 'ultralytics-sgdm[check]'" in caplog.text
 

@@ -1,4 +1,5 @@
 import errno
+import hashlib
 import json
 import multiprocessing
 import os
@@ -67,6 +68,10 @@ def test_a_set_is_what_ultralytics_reads(src, tmp_path):
 def test_running_twice_changes_nothing(src, tmp_path):
     convert_voc(src, tmp_path / "dest")
     before = tree(tmp_path / "dest")
+    sums = dict(line.split("  ")[::-1] for line in (tmp_path / "dest/written.sha256").read_text().splitlines())
+    texts = {name: content for name, (content, _) in before.items() if not name.startswith("images/")}
+    del texts["written.sha256"]
+    assert sums == {name: hashlib.sha256(content).hexdigest() for name, content in texts.items()}
     convert_voc(src, tmp_path / "dest")
     assert tree(tmp_path / "dest") == before
 

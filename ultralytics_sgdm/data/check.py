@@ -6,7 +6,7 @@ import hashlib
 import itertools
 import random
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -23,11 +23,6 @@ from ..configs import ConfigError
 from .files import naming_disk_errors
 from .images import BadImageError, inspect_image
 from .layout import shorten
-
-try:
-    import imagehash
-except ImportError:
-    imagehash = None
 
 SPLITS = ("train", "val", "test")
 TOLERANCE = 0.01  # of the picture, by which Ultralytics lets a box stick out
@@ -86,18 +81,18 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
     except (OSError, SyntaxError, TypeError, ValueError) as e:
         raise ConfigError(f"data={data}: {' '.join(str(e).split())}") from e
     names = described["names"]
-    hashing = near > 0 and imagehash is not None
+    hasher = _hasher() if near else None
     found = {}
     for split in SPLITS:
         if described.get(split):
             images = _images_of(described[split], split)
             with ThreadPool(NUM_THREADS) as pool:
-                results = pool.imap(lambda image: _look_at(image, len(names), hashing), images)
+                results = pool.imap(lambda image: _look_at(image, len(names), hasher), images)
                 found[split] = list(TQDM(results, desc=f"Checking {split}", total=len(images)))
     report = {split: _findings(files, names, imgsz) for split, files in found.items()}
     shared = _duplicates(found)
-    alike = _near_duplicates(found, near) if hashing else []
-    if near and imagehash is None:
+    alike = _near_duplicates(found, near) if hasher else []
+    if near and not hasher:
         LOGGER.warning("near duplicates are not looked for: pip install 'ultralytics-sgdm[check]'")
     with naming_disk_errors(target):
         _draw_sheet(found, names).save(target)
@@ -132,25 +127,30 @@ def label_of(image: Path) -> Path:
     return Path(img2label_paths([str(image)])[0])
 
 
-def _look_at(image: Path, classes: int, hashing: bool) -> _File:
+def _hasher() -> Callable[[Image.Image], Any] | None:
+    """Return the perceptual hash of imagehash, which is an extra, if it is installed."""
+    try:
+        import imagehash
+    except ImportError:
+        return None
+    return imagehash.phash
+
+
+def _look_at(image: Path, classes: int, hasher: Callable[[Image.Image], Any] | None) -> _File:
     file = _File(image)
     try:
         file.size = inspect_image(image)[:2]
         file.digest = hashlib.sha256(image.read_bytes()).digest()
-        if hashing:
-            file.hash = _perceptual_hash(image)
+        if hasher:
+            with Image.open(image) as pixels:
+                pixels.draft("L", (128, 128))  # a JPEG is decoded to no more than needed
+                file.hash = int(str(hasher(pixels)), 16)
         _read_label(file, label_of(image), classes)
     except BadImageError as e:
         file.problem = str(e)
     except ValueError as e:
         file.problem = f"{label_of(image).name}{e}"
     return file
-
-
-def _perceptual_hash(image: Path) -> int:
-    with Image.open(image) as pixels:
-        pixels.draft("L", (128, 128))  # a JPEG is decoded to no more than needed
-        return int(str(imagehash.phash(pixels)), 16)
 
 
 def _read_label(file: _File, label: Path, classes: int) -> None:
