@@ -18,7 +18,7 @@ import resource
 import shutil
 import signal
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -86,8 +86,8 @@ def measured(convert: Callable[..., None], arguments: tuple, queue: multiprocess
     queue.put({"seconds": round(seconds, 1), "started_mb": started // 1024, "peak_mb": peak // 1024})
 
 
-def run(kind: str, folder: Path, dest: Path, stop: Callable[[], bool] = lambda: False) -> dict[str, Any] | None:
-    """Convert in a process of its own; return its figures, or None after killing it because `stop` said so."""
+def run(kind: str, folder: Path, dest: Path, stop: Callable[[], bool]) -> dict[str, Any]:
+    """Convert in a process of its own; return its figures, none after killing it because `stop` said so."""
     context = multiprocessing.get_context("spawn")
     queue = context.Queue()
     process = context.Process(target=measured, args=(convert, (kind, folder, dest), queue))
@@ -96,34 +96,34 @@ def run(kind: str, folder: Path, dest: Path, stop: Callable[[], bool] = lambda: 
         if stop():
             os.kill(process.pid, signal.SIGKILL)
             process.join()
-            return None
+            return {}
         process.join(0.05)
     return queue.get(timeout=10)
 
 
-def benchmark(folder: Path, images: int) -> list[dict[str, Any]]:
-    """Return a row per form of the source and kind of run."""
+def benchmark(folder: Path, images: int) -> Iterator[dict[str, Any]]:
+    """Yield a row per form of the source and kind of run."""
     make_source(folder / "src", images)
-    rows = []
     for kind in ("voc", "coco"):
-        dest, killed = folder / kind, folder / f"{kind}-killed"
-        figures = {"first": run(kind, folder / "src", dest), "again": run(kind, folder / "src", dest)}
+        killed = folder / f"{kind}-killed"
 
-        def is_half_done(killed: Path = killed) -> bool:
-            train = killed / "images/train"
-            return train.is_dir() and len(os.listdir(train)) > images * 0.4  # noqa: PTH208
+        def is_half_done(train: Path = killed / "images/train") -> bool:
+            return train.is_dir() and sum(1 for _ in os.scandir(train)) > images * 0.4
 
-        if run(kind, folder / "src", killed, is_half_done) is None:
-            figures["after a kill"] = run(kind, folder / "src", killed)
-        for name, them in figures.items():
-            rows.append(
-                {"images": images, "objects": round(images * OBJECTS_PER_IMAGE), "form": kind, "run": name, **them}
-            )
-            print(rows[-1], flush=True)
-        shutil.rmtree(dest)
+        def is_never() -> bool:
+            return False
+
+        for name, dest, stop in (
+            ("first", folder / kind, is_never),
+            ("again", folder / kind, is_never),
+            ("killed", killed, is_half_done),
+            ("after the kill", killed, is_never),
+        ):
+            figures = run(kind, folder / "src", dest, stop)
+            yield {"images": images, "objects": round(images * OBJECTS_PER_IMAGE), "form": kind, "run": name} | figures
+        shutil.rmtree(folder / kind)
         shutil.rmtree(killed)
     shutil.rmtree(folder / "src")
-    return rows
 
 
 def main() -> None:
@@ -135,17 +135,20 @@ def main() -> None:
     arguments = parser.parse_args()
     arguments.folder.mkdir(parents=True)
     os.environ["YOLO_VERBOSE"] = "false"
-    rows = [row for n in arguments.images.split(",") for row in benchmark(arguments.folder, int(n))]
-    arguments.folder.rmdir()
     about = {
         "ultralytics_sgdm": ultralytics_sgdm.__version__,
         "ultralytics": ultralytics.__version__,
         "python": platform.python_version(),
         "cores": os.cpu_count(),
-        "load": [round(x, 1) for x in os.getloadavg()],
     }
-    if arguments.out:
-        arguments.out.write_text(json.dumps(about | {"runs": rows}, indent=1) + "\n")
+    rows = []
+    for images in map(int, arguments.images.split(",")):
+        for row in benchmark(arguments.folder, images):
+            rows.append(row | {"load": round(os.getloadavg()[0], 1)})
+            print(rows[-1], flush=True)
+            if arguments.out:
+                arguments.out.write_text(json.dumps(about | {"runs": rows}, indent=1) + "\n")
+    arguments.folder.rmdir()
 
 
 if __name__ == "__main__":
