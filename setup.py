@@ -41,6 +41,7 @@ setup(
         "export": ["onnx>=1.16", "onnxruntime>=1.20", "onnxslim>=0.1.82"],
         "compare": ["scipy>=1.10", "timm>=1.0.23"],
         "ray": ["ray>=2.45"],  # the first for Python 3.13
+        "check": ["imagehash>=4.3"],  # near duplicates in `yolo sgdm check`
         "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"],
         "test": [
             "pytest>=8",
@@ -48,6 +49,8 @@ setup(
             "ruff==0.17.6",
             "setuptools>=77",
             "cloudpickle>=3.1.1",
+            "hypothesis>=6.100",
+            "imagehash>=4.3",
             "scipy>=1.10",
             "timm>=1.0.23",
             "ray>=2.45",

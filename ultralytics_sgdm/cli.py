@@ -83,6 +83,8 @@ COMMANDS = {
     "equip": "cli.equip",
     "layers": "cli.layers",
     "voc": "data.convert_voc",
+    "coco": "data.convert_coco_json",
+    "check": "data.check_set",
     "prepare": "data.prepare",
     "compare": "evidence.compare.compare",
     "benchmark": "evidence.benchmark.benchmark",

@@ -73,7 +73,7 @@ def tree(folder, times=True):
     return {
         str(p.relative_to(folder)): (p.read_bytes(), (p.stat().st_ino, p.stat().st_mtime_ns) if times else None)
         for p in sorted(Path(folder).rglob("*"))
-        if p.is_file() and not p.name.endswith(".lock")
+        if p.is_file()
     }
 
 

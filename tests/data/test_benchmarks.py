@@ -109,6 +109,7 @@ def test_a_shipped_yaml_prepares_its_set_when_ultralytics_asks(server, tmp_path,
     asked = server.requests.copy()
     check_det_dataset(name)
     assert server.requests == asked and set(asked.values()) == {1}
+    assert not list(dest.rglob("*.lock")) and not list(dest.rglob("*.part"))
 
 
 def test_voc_is_taken_from_wherever_it_is(server, originals, tmp_path, monkeypatch):
@@ -192,7 +193,7 @@ def test_too_little_room_is_found_before_the_first_byte(server, tmp_path, monkey
     need = sum(len(server.files[name]) for name in VOC_FILES)
     usage = shutil.disk_usage(tmp_path)._replace(free=2 * need - 1)
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(ConfigError, match="GB are needed there"):
+    with pytest.raises(ConfigError, match="MB are needed there"):
         prepare_voc(tmp_path / "voc")
     assert not server.requests
     monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage._replace(free=2 * need))
@@ -205,8 +206,11 @@ def test_what_is_not_there_is_said_at_once(server, tmp_path):
     with pytest.raises(ConfigError, match=r"'voc-sgdm' is not one of VOC-sgdm.yaml, coco-sgdm.yaml; did you mean"):
         prepare("voc-sgdm")
     (tmp_path / "mine/labels").mkdir(parents=True)
-    with pytest.raises(ConfigError, match="mine already holds labels of something else"):
-        prepare("VOC-sgdm.yaml", tmp_path / "mine")
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/val2017.txt").touch()
+    for data, dest, name in (("VOC-sgdm.yaml", "mine", "labels"), ("coco-sgdm.yaml", "own", "val2017.txt")):
+        with pytest.raises(ConfigError, match=f"{dest} already holds {name} of something else"):
+            prepare(data, tmp_path / dest)
     assert not server.requests
 
 

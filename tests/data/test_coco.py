@@ -1,12 +1,14 @@
 import json
+from pathlib import Path
 
+import numpy as np
 import pytest
 from small_sets import make_coco, tree, write_image
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 
 from ultralytics_sgdm.configs import ConfigError
-from ultralytics_sgdm.data.coco import Source, convert_coco
+from ultralytics_sgdm.data.coco import Source, convert_coco, convert_coco_json
 from ultralytics_sgdm.data.layout import Expected
 
 ROLES = {"train": "train2017", "val": "val2017"}
@@ -49,8 +51,8 @@ def test_bad_images_are_skipped(sources, tmp_path):
     convert_coco(sources, tmp_path / "coco", ROLES)
     skipped = json.loads((tmp_path / "coco/conversion.json").read_text())["skipped"]["train2017"]
     assert skipped == [
-        "000000000001.jpg: no such image",
-        "000000000002.jpg: 30x40 pixels, but its annotation says 40x30",
+        "000000000001.jpg: no such image; with its 2 objects",
+        "000000000002.jpg: 30x40 pixels, but its annotation says 40x30; with its 1 objects",
     ]
 
 
@@ -60,6 +62,8 @@ def test_bad_images_are_skipped(sources, tmp_path):
         ("{", "is no COCO instances file .JSONDecodeError"),
         ('{"images": []}', "is no COCO instances file .KeyError: 'categories'"),
         ("[]", "is no COCO instances file"),
+        ("[" * 100_000, "is no COCO instances file .RecursionError"),
+        ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "\\ud800"}]}', "UnicodeEncodeError"),
     ],
 )
 def test_other_files_are_refused(sources, tmp_path, content, message):
@@ -69,6 +73,135 @@ def test_other_files_are_refused(sources, tmp_path, content, message):
     sources["val2017"].annotations.unlink()
     with pytest.raises(ConfigError, match=r"instances_val2017.json: No such file"):
         convert_coco(sources, tmp_path / "coco", ROLES)
+
+
+def write_json(folder, annotations, images=("a.jpg", "deep/b.png"), **more):
+    """Write FOLDER/images and FOLDER/src.json, its ids with gaps and without what COCO has and few tools write."""
+    for name in images:
+        write_image(folder / "images" / name)
+    content = {
+        "images": [{"id": 7 * i + 3, "file_name": name} for i, name in enumerate(images)],
+        "annotations": [{"image_id": 3, "category_id": 5} | a for a in annotations],
+        "categories": [{"id": 5, "name": "cat"}, {"id": 2, "name": "unused"}],
+    }
+    (folder / "src.json").write_text(json.dumps(content | more))
+    return folder / "src.json", folder / "images", folder / "dest"
+
+
+def read_set(file, split="val"):
+    data = check_det_dataset(str(file))
+    read = YOLODataset(img_path=data[split], data=data, task="detect", augment=False).labels
+    boxes = {Path(r["im_file"]).stem: r["bboxes"].tolist() for r in read}
+    return boxes, json.loads((file.parent / "conversion.json").read_text())
+
+
+BOX = {"bbox": [4, 3, 8, 6]}
+RELATIVE = [0.2, 0.2, 0.2, 0.2]
+
+
+def test_any_coco_json_is_converted(tmp_path):
+    mask = np.zeros((30, 40), int)
+    mask[3:9, 4:12] = 1
+    flat = mask.T.ravel()
+    edges = [0, *(np.flatnonzero(np.diff(flat)) + 1), len(flat)]
+    runs = np.diff(edges).tolist()
+    annotations = [
+        BOX,
+        BOX | {"image_id": 10, "category_id": 5, "iscrowd": 1},
+        {"image_id": 10, "segmentation": [[4, 3, 12, 3, 12, 9], [5, 5, 6, 6, 7, 5]], "bbox": []},
+        {"image_id": 10, "segmentation": {"size": [30, 40], "counts": runs}},
+        {"id": 9, "bbox": [30, 20, 90, 90]},
+    ]
+    src, folder, dest = write_json(tmp_path, annotations)
+    boxes, made = read_set(convert_coco_json(src, folder, dest))
+    assert boxes["b"] == [pytest.approx(RELATIVE)]
+    assert boxes["a"] == [pytest.approx(RELATIVE), pytest.approx([35 / 40, 25 / 30, 10 / 40, 10 / 30], abs=1e-6)]
+    assert made["splits"]["val"]["objects_per_class"] == {"unused": 0, "cat": 3}
+    assert made["splits"]["val"]["clipped"] == 1 and made["splits"]["val"]["difficult"] == 1
+    (told,) = made["skipped"]["val"]
+    assert told == "src.json annotation number 3: the same object again (4, 3)-(12, 9) of cat"
+
+
+@pytest.mark.parametrize(
+    ("annotation", "complaint"),
+    [
+        ({"id": 1}, "annotation 1: neither bbox nor an outline"),
+        ({"id": 1, "segmentation": {"size": [30, 40], "counts": "abc"}}, "annotation 1: neither bbox nor an outline"),
+        ({"id": 1, "bbox": [1, 2, 3]}, "annotation 1: not enough values"),
+        ({"id": 1, "bbox": [1, 2, 3, float("nan")]}, "annotation 1: bbox [1, 2, 3, nan]"),
+        ({"id": 1, "bbox": [1, 2, 3, 10**400]}, "annotation 1: int too large to convert to float"),
+        ({"id": 1, "bbox": ["a", 2, 3, 4]}, "annotation 1: could not convert string"),
+        (BOX | {"id": 1, "category_id": 6}, "annotation 1: no category 6"),
+        (BOX | {"id": 1, "image_id": 99}, "annotation 1: no image 99 for this cat"),
+        ({"bbox": [50, 3, 8, 6]}, "annotation number 1: box outside the image"),
+        ({"bbox": [5, 3, -8, 6]}, "annotation number 1: box without area"),
+    ],
+)
+def test_an_object_that_cannot_be_used_is_told(tmp_path, annotation, complaint):
+    boxes, made = read_set(convert_coco_json(*write_json(tmp_path, [BOX, annotation])))
+    (told,) = made["skipped"]["val"]
+    assert told.startswith(f"src.json {complaint}") and boxes["a"] == [pytest.approx(RELATIVE)]
+
+
+@pytest.mark.parametrize(
+    ("image", "complaint"),
+    [
+        ({"id": 1, "file_name": "gone.jpg"}, "gone.jpg: no such image"),
+        ({"id": 1, "file_name": "../src.json"}, "src.json image ../src.json: this name leaves the data set's folder"),
+        ({"id": 1, "file_name": "/etc/a.jpg"}, "src.json image /etc/a.jpg: this name leaves the data set's folder"),
+        ({"id": 1, "file_name": "a\0.jpg"}, "src.json image a\\x00.jpg: a line of a list cannot hold this name"),
+        ({"id": 1, "file_name": "a\u2028.jpg"}, "src.json image a\\u2028.jpg: a line of a list cannot hold this name"),
+        ({"id": 1, "file_name": "\ud800.jpg"}, "src.json image \\ud800.jpg: a line of a list cannot hold this name"),
+        ({"id": 1, "file_name": "a.png"}, "src.json image a.png: there is another image of this name"),
+        ({"id": 3, "file_name": "x.jpg"}, "src.json image x.jpg: there is another image of this id"),
+        ({"id": 1, "file_name": "a.gif"}, "src.json image a.gif: there is another image of this name"),
+        ({"id": 1, "file_name": "x.gif"}, "x.gif: Ultralytics takes no file of this name"),
+        ({"id": 1}, "src.json image number 1: no file_name or id"),
+        (7, "src.json image number 1: no file_name or id"),
+    ],
+)
+def test_an_image_that_cannot_be_used_is_told(tmp_path, image, complaint):
+    src, folder, dest = write_json(tmp_path, [BOX], ["a.jpg"])
+    content = json.loads(src.read_text())
+    content["images"].append(image)
+    src.write_text(json.dumps(content))
+    boxes, made = read_set(convert_coco_json(src, folder, dest))
+    (told,) = made["skipped"]["val"]
+    assert told.startswith(complaint) and boxes == {"a": [pytest.approx(RELATIVE)]}
+
+
+def test_splits_of_a_coco_json(tmp_path):
+    names = [f"{i}.jpg" for i in range(10)]
+    annotations = [BOX | {"image_id": 7 * i + 3} for i in range(10)]
+    src, folder, dest = write_json(tmp_path, annotations, names)
+    held = read_set(convert_coco_json(src, folder, dest, val="0.3"))[0].keys()
+    file = convert_coco_json(src, folder, tmp_path / "again", val=0.3, images="symlink")
+    assert read_set(file)[0].keys() == held and len(held) == 3
+    assert read_set(file, "train")[0].keys() == {str(i) for i in range(10)} - held
+    file = convert_coco_json(src, folder, tmp_path / "pair", val=str(src), test=str(src), classes="cat")
+    data = check_det_dataset(str(file))
+    assert data["names"] == {0: "cat"} and Path(data["test"]).name == "test.txt"
+    assert [len(read_set(file, split)[0]) for split in ("train", "val", "test")] == [10, 10, 10]
+    assert check_det_dataset(str(convert_coco_json(src, folder, tmp_path / "alone")))["train"] is None
+    for options, message in (
+        ({"val": "1.5"}, "val=1.5: a share that is held out lies between 0 and 1"),
+        ({"val": "gone.json"}, "gone.json: No such file"),
+        ({"folder": tmp_path / "gone"}, "gone: no such folder; FOLDER is where the file names"),
+        ({"dest": folder / "dest"}, "lies in the source"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            convert_coco_json(**{"src": src, "folder": folder, "dest": tmp_path / "refused"} | options)
+
+
+def test_fractions_of_the_picture(tmp_path):
+    boxes, made = read_set(convert_coco_json(*write_json(tmp_path, [{"bbox": [0.1, 0.1, 0.2, 0.2]}])))
+    assert boxes["a"] == [pytest.approx(RELATIVE)] and made["boxes"] == "fraction"
+
+
+def test_categories_of_one_name_are_refused(tmp_path):
+    names = [{"id": 1, "name": "cat"}, {"id": 5, "name": "cat"}]
+    with pytest.raises(ConfigError, match="two categories are called 'cat'"):
+        convert_coco_json(*write_json(tmp_path, [BOX], categories=names))
 
 
 def test_splits_of_different_classes_are_refused(sources, tmp_path):

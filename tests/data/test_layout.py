@@ -31,8 +31,9 @@ def test_the_validation_list_is_written_last(tmp_path, splits, monkeypatch):
     monkeypatch.setattr(layout, "write_file", lambda path, c: (written.append(path.name), write_file(path, c)))
     monkeypatch.setattr(layout, "place_file", lambda s, t, how: (written.append(t.name), place_file(s, t, how)))
     write(tmp_path / "dest", splits)
-    assert written[0] == "conversion.json" and written[-2:] == ["train.txt", "val.txt"]
-    assert sorted(written[1:-4]) == ["a.jpg", "a.txt", "b.jpg", "b.txt", "d.jpg", "d.txt"]
+    assert written[:2] == ["conversion.json", "written.sha256"]
+    assert written[-5:] == ["conversion.json", "data.yaml", "train.txt", "val.txt", "written.sha256"]
+    assert sorted(written[3:-5]) == ["a.jpg", "a.txt", "b.jpg", "b.txt", "d.jpg", "d.txt"]
 
 
 def test_the_report_counts_images_objects_and_classes(tmp_path, splits, caplog):

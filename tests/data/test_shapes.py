@@ -8,7 +8,7 @@ from ultralytics_sgdm.data import make_shapes, shapes
 
 
 def digest(root):
-    files = sorted(f for f in root.rglob("*") if f.is_file() and f.name != ".lock")
+    files = sorted(f for f in root.rglob("*") if f.is_file())
     return {str(f.relative_to(root)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 

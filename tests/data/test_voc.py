@@ -1,6 +1,9 @@
+import errno
+import hashlib
 import json
 import multiprocessing
 import os
+import re
 import signal
 from pathlib import Path
 
@@ -65,6 +68,10 @@ def test_a_set_is_what_ultralytics_reads(src, tmp_path):
 def test_running_twice_changes_nothing(src, tmp_path):
     convert_voc(src, tmp_path / "dest")
     before = tree(tmp_path / "dest")
+    sums = dict(line.split("  ")[::-1] for line in (tmp_path / "dest/written.sha256").read_text().splitlines())
+    texts = {name: content for name, (content, _) in before.items() if not name.startswith("images/")}
+    del texts["written.sha256"]
+    assert sums == {name: hashlib.sha256(content).hexdigest() for name, content in texts.items()}
     convert_voc(src, tmp_path / "dest")
     assert tree(tmp_path / "dest") == before
 
@@ -186,7 +193,7 @@ def test_no_file_is_without_reason(tmp_path):
             (an_xml(good.replace("<xmin>2</xmin>", "")), None, "odd.xml:3: object 'cat', bndbox/xmin is missing"),
             (an_xml(good.replace("<ymax>9", "<ymax>nan")), None, "bndbox/ymax is no number: 'nan'"),
             ('<?xml version="1.0" encoding="no-such"?>' + an_xml(good), None, "odd.xml:1: "),
-            ("<a>" * 100_000, None, "odd.xml:1: no element found"),
+            ("<annotation>" * 100_000, None, "odd.xml:1: no element found"),
             (an_xml(good, more="<filename>../../secret.jpg</filename>"), 1, ""),
         ]
     ):  # fmt: skip
@@ -194,6 +201,129 @@ def test_no_file_is_without_reason(tmp_path):
         assert (rows and len(rows)) == expected_rows, xml[:200]
         assert len(skipped) == bool(complaint), skipped
         assert all(complaint in line and "\n" not in line for line in skipped)
+
+
+@pytest.mark.parametrize(
+    ("xml", "message"),
+    [
+        ("<annotations><image/></annotations>", "1: no VOC annotation, its root is <annotations>"),
+        ("<Annotation/>", "1: no VOC annotation, its root is <Annotation>"),
+        ("<html><body/></html>", "1: no VOC annotation, its root is <html>"),
+        (an_xml(more="<objects><object/></objects>"), "2: <objects> looks like an object"),
+        (an_xml(more="<Object><name>cat</name></Object>"), "2: <Object> looks like an object"),
+        (an_xml(more="<outputs><object><item/></object></outputs>"), "2: <object> looks like an object"),
+        (an_xml(more="<data>\n<bounding-box/></data>"), "3: <bounding-box> looks like an object"),
+        (an_xml(more='<cat x="1" y="2" w="3" h="4"/>'), "2: <cat> looks like an object"),
+        (an_xml(more="<cat>1 2\n3 4</cat>"), "3: <cat> looks like an object"),
+        (an_xml(more="<cat><a>1</a><b>2</b><c>3</c><d>4</d></cat>"), "2: <cat> looks like an object"),
+        (an_xml(an_object(), more="<item/>"), "2: <item> looks like an object"),
+        (an_xml(an_object(more="<object/>")), "4: <object> in an <object>"),
+        (
+            an_xml(more="<filename>a</filename><filename>a</filename>"),
+            "2: <filename> again, VOC has one in <annotation>",
+        ),
+        (an_xml(more="<size><width>1</width></size>"), "2: <size> again, VOC has one in <annotation>"),
+        (an_xml(an_object(more="<name>dog</name>")), "4: <name> again, VOC has one in <object>"),
+        (an_xml(an_object(more="<difficult>1</difficult>")), "4: <difficult> again, VOC has one in <object>"),
+        (an_xml(an_object().replace("<xmin>", "<xmin>7</xmin><xmin>")), "4: <xmin> again, VOC has one in <bndbox>"),
+    ],
+)
+def test_what_looks_like_objects_is_read_or_told(tmp_path, xml, message):
+    with pytest.raises(BadXMLError, match=f"^{message}"):
+        read_xml(xml.encode())
+    rows, skipped = convert_one(tmp_path, xml)
+    assert rows is None and skipped[0].startswith(f"Annotations/odd.xml:{message}")
+
+
+def test_an_annotation_without_object_is_a_background(tmp_path):
+    """The header of VOC2007, of labelImg and of other tools has no object in it."""
+    source = (
+        "<source><database>x</database><annotation>y</annotation><image>flickr</image><flickrid>3</flickrid></source>"
+    )
+    header = (
+        f"<folder>JPEGImages</folder><filename>odd.jpg</filename><path>/a/b 1 2.jpg</path>{source}"
+        "<owner><flickrid>a</flickrid><name>b</name></owner><segmented>0</segmented><weather>fog</weather>"
+        "<camera id='3'><focus>2.0</focus></camera><timestamp>17</timestamp>"
+    )
+    assert convert_one(tmp_path, an_xml(more=header)) == ([], [])
+
+
+def test_several_boxes_of_an_object_are_several_rows(tmp_path):
+    box = "<bndbox><ymin>{0}</ymin><xmin>{0}</xmin><xmax>{1}</xmax><ymax>{1}</ymax></bndbox>"
+    rows, skipped = convert_one(
+        tmp_path, an_xml(an_object(box=(1, 1, 20, 15), more=box.format(2, 5) + box.format(4, 9)))
+    )
+    assert sorted(row[3] for row in rows) == [4 / 40, 6 / 40, 20 / 40] and skipped == []
+    assert record(tmp_path / "dest")["splits"]["train"]["annotated"] == 4
+
+
+def test_fractions_of_the_picture(tmp_path):
+    half = an_xml(an_object(box=(0.25, 0.5, 0.75, 1)))
+    src = make_voc(tmp_path / "src", train={"a": half}, val={"v": [an_object(box=(0, 0, 1, 1))]})
+    for boxes in ("auto", "fraction"):
+        convert_voc(src, tmp_path / boxes, boxes=boxes)
+        assert labels(tmp_path / boxes, "train", "a") == [[0, 0.5, 0.75, 0.5, 0.5]]
+        assert labels(tmp_path / boxes, "val", "v") == [[0, 0.5, 0.5, 1, 1]]
+        assert record(tmp_path / boxes)["boxes"] == "fraction"
+    rows, skipped = convert_one(tmp_path / "mixed", half)
+    assert rows is None
+    assert skipped == [
+        "Annotations/odd.xml:3: fractions of the picture, but boxes=voc: (0.25, 0.5)-(0.75, 1) of cat; left out is the "
+        "image with its 1 objects"
+    ]
+    with pytest.raises(
+        ConfigError, match=r"(?s)would have no images.*a.xml:3: fractions of the picture, but boxes=voc"
+    ):
+        convert_voc(src, tmp_path / "voc", boxes="voc")
+    with pytest.raises(ConfigError, match=r"(?s)no images.*: pixels, but boxes=fraction: \(1, 1\)-\(10, 10\)"):
+        convert_one(tmp_path / "pixels", an_xml(an_object()), boxes="fraction")
+
+
+def test_a_set_without_objects_is_refused(src, tmp_path):
+    with pytest.raises(ConfigError, match=r"no object at all; the names in the data are 'cat', 'dog'; did you"):
+        convert_voc(src, tmp_path / "dest", classes="Cat")
+    with pytest.raises(ConfigError, match="did you mean 'dog'"):
+        convert_voc(src, tmp_path / "dest", classes="DOG,zebra")
+    none = make_voc(tmp_path / "none", train={"a": []}, val={"b": []})
+    with pytest.raises(ConfigError, match=r"no object at all$"):
+        convert_voc(none, tmp_path / "dest")
+    hard = make_voc(tmp_path / "hard", train={"a": [an_object(difficult=1)]}, val={"b": []})
+    with pytest.raises(ConfigError, match=r"no object at all; 1 are difficult .* and dropped"):
+        convert_voc(hard, tmp_path / "dest")
+    assert tree(tmp_path / "dest") == {}
+
+
+def test_a_class_of_other_capitals_is_told(src, tmp_path, caplog):
+    convert_voc(src, tmp_path / "dest", classes="dog,Cat")
+    assert "WARNING: no object of 'Cat'; did you mean 'cat'?" in caplog.messages[-1]
+
+
+@pytest.mark.parametrize(
+    ("encoding", "name"),
+    [
+        *((e, "\u72d7") for e in ("gb2312", "GBK", "GB18030", "big5", "Shift_JIS", "euc-jp", "utf-8", "utf-16")),
+        *((e, "\uace0\uc591\uc774") for e in ("euc-kr", "ks_c_5601-1987")),
+        *(("iso-8859-1", "\xe9l\xe9phant"), ("windows-1251", "\u043a\u043e\u0442"), ("gb2312", "\u732b\u9ad4")),
+    ],
+)
+def test_the_declared_encoding_is_read(tmp_path, encoding, name):
+    xml = f'<?xml version="1.0" encoding="{encoding}"?>\n{an_xml(an_object(name))}'
+    content = xml.encode("gbk" if encoding == "gb2312" else encoding)
+    read = read_xml(content).objects[0]
+    assert (read.name, read.where) == (name, 4)
+    src = make_voc(tmp_path / "src", train={"a": [an_object("dog")]}, val={"b": []})
+    (src / "Annotations/a.xml").write_bytes(content)
+    assert check_det_dataset(str(convert_voc(src, tmp_path / "dest")))["names"] == {0: name}
+
+
+@pytest.mark.parametrize("encoding", ["gb2312", "shift_jis", "euc-jp", "utf-8", "utf-16", "hex", "idna", "no-such"])
+def test_a_false_declaration_costs_one_file(tmp_path, encoding):
+    src = make_voc(tmp_path / "src", train={"a": [], "good": [an_object()]}, val={"b": []})
+    content = f'<?xml version="1.0" encoding="{encoding}"?>'.encode() + an_xml(an_object("\x81 ")).encode("latin-1")
+    (src / "Annotations/a.xml").write_bytes(content)
+    convert_voc(src, tmp_path / "dest")
+    (told,) = record(tmp_path / "dest")["skipped"]["train"]
+    assert re.match(r"Annotations/a.xml:[14]: ", told)
 
 
 def test_entities_are_refused(tmp_path):
@@ -245,6 +375,108 @@ def test_images_of_other_names_and_kinds(tmp_path):
     ]
 
 
+def make_lists(tmp_path, lines, **encoding):
+    names = ("a", "b", "my cat 1", "deep/c", "images/d", "12:30:01")
+    src = make_voc(tmp_path / "src", train={}, val={"v": [an_object()], **{name: [an_object()] for name in names}})
+    (src / "ImageSets/Main/val.txt").write_text("v\n")
+    (src / "ImageSets/Main/train.txt").write_bytes(lines.encode(**encoding))
+    return src
+
+
+@pytest.mark.parametrize(
+    ("lines", "names"),
+    [
+        ("a\r\nb\r\n", ["a", "b"]),
+        ("\ufeffa\n\n  b\t\n", ["a", "b"]),
+        ("my cat 1\na", ["a", "my cat 1"]),
+        ("my cat 1", ["my cat 1"]),
+        ("a.jpg\nb.JPG\ndeep/c.jpg", ["a", "b", "deep/c"]),
+        ("JPEGImages/a.jpg\n./JPEGImages/deep/c.jpg\nVOC2007/Annotations/b.xml", ["a", "b", "deep/c"]),
+        ("/home/me/VOC/JPEGImages/a.jpg\nimages/d", ["a", "images/d"]),
+        ("JPEGImages/a.jpg Annotations/a.xml\nJPEGImages/deep/c.jpg\tAnnotations/deep/c.xml", ["a", "deep/c"]),
+        ("a  1\nb -1\ndeep/c  0\nmy cat 1 +1", ["a", "deep/c", "my cat 1"]),
+        ("12:30:01", ["12:30:01"]),
+    ],
+)
+def test_what_is_unambiguous_in_a_list_is_taken(tmp_path, lines, names):
+    file = convert_voc(make_lists(tmp_path, lines), tmp_path / "dest")
+    data = check_det_dataset(str(file))
+    read = YOLODataset(img_path=data["train"], data=data, task="detect", augment=False).labels
+    found = {r["im_file"].partition("images/train/")[2].removesuffix(".jpg") for r in read}
+    assert sorted(found) == names
+    assert all(len(r["cls"]) == 1 for r in read)
+    made = record(tmp_path / "dest")
+    assert made["skipped"]["train"] == []
+    assert ("marked -1" in str(made["remarks"])) == ("-1" in lines)
+
+
+@pytest.mark.parametrize(
+    ("line", "complaint"),
+    [
+        ("JPEGImages/a.jpg Annotations/b.xml", "no Annotations/*.xml of this name; a line is the name of an image"),
+        ("a 1", "no Annotations/*.xml of this name; a line is the name of an image"),
+        ("a 7", "no Annotations/*.xml of this name; a line is the name of an image"),
+        ("deep\\c", "a \\ in this name; folders are divided by /"),
+        ("/etc/passwd", "this name leaves the data set's folder"),
+        ("x" * 250, "a name of more than 240 bytes"),
+        ("gone", "Annotations/gone.xml: No such file or directory"),
+    ],
+)
+def test_what_is_ambiguous_in_a_list_is_told(tmp_path, line, complaint):
+    convert_voc(make_lists(tmp_path, f"b\n{line}\n"), tmp_path / "dest")
+    (told,) = record(tmp_path / "dest")["skipped"]["train"]
+    assert complaint in told and (told.startswith("ImageSets/Main/train.txt:2: ") or line == "gone")
+
+
+def test_a_list_that_is_no_text_is_refused(tmp_path):
+    for encoding, message in (("utf-16", "train.txt is in UTF-16; save it as UTF-8"), ("utf-16-le", ":1: a NUL byte")):
+        with pytest.raises(ConfigError, match=message):
+            convert_voc(make_lists(tmp_path, "a\nb\n", encoding=encoding), tmp_path / "dest")
+
+
+def test_lists_of_classes_only(tmp_path):
+    src = make_lists(tmp_path, "a 1\nb -1\n")
+    main = src / "ImageSets/Main"
+    (main / "train.txt").rename(main / "cat_train.txt")
+    (main / "val.txt").rename(main / "cat_val.txt")
+    with pytest.raises(
+        ConfigError, match=r"no list of images for train; .*train= from: cat_train, cat_val .*of a class"
+    ):
+        convert_voc(src, tmp_path / "dest")
+    convert_voc(src, tmp_path / "dest", train="cat_train", val="cat_val")
+    assert record(tmp_path / "dest")["splits"]["train"]["images"] == 1
+
+
+def test_a_set_to_validate_on(tmp_path, yolo, caplog):
+    src = make_voc(tmp_path / "src", test={"a": [an_object()]}, cat_test={"a": [an_object()]})
+    file = convert_voc(src, tmp_path / "dest")
+    assert "no training split: the set is for `yolo val`" in caplog.messages[-1]
+    data = check_det_dataset(str(file))
+    assert data["train"] is None and data["val"].endswith("/val.txt")
+    said = yolo("val", "model=yolov8n.yaml", f"data={file}", "imgsz=32", "device=cpu", "plots=False", cwd=tmp_path)
+    assert "1 images, 0 backgrounds, 0 corrupt" in said
+    assert "train" in yolo("train", "model=yolov8n.yaml", f"data={file}", "imgsz=32", cwd=tmp_path, status=1)
+
+
+def test_folders_of_images_that_are_links(src, tmp_path):
+    write_image(tmp_path / "disk/e.jpg")
+    images = src / "JPEGImages"
+    (images / "cam1").symlink_to(tmp_path / "disk")
+    (images / "cam2").symlink_to(tmp_path / "disk")
+    (tmp_path / "disk/loop").symlink_to(images)
+    (src / "Annotations/cam1").mkdir()
+    (src / "Annotations/cam1/e.xml").write_text(an_xml(an_object("dog")))
+    (src / "ImageSets/Main/train.txt").write_text("cam1/e\nt1\n")
+    convert_voc(src, tmp_path / "dest")
+    assert (tmp_path / "dest/images/train/cam1/e.jpg").samefile(tmp_path / "disk/e.jpg")
+    made = record(tmp_path / "dest")
+    assert made["skipped"]["train"] == [] and made["splits"]["train"]["images"] == 2
+    assert made["remarks"]["train"] == [
+        "JPEGImages/cam2 leads to a folder that is read already; not followed",
+        "JPEGImages/cam1/loop leads to a folder that is read already; not followed",
+    ]
+
+
 def test_sizes_are_those_of_the_upright_image(tmp_path):
     src = make_voc(tmp_path / "src", train={"a": an_xml(an_object(box=(1, 1, 30, 40)), size=(30, 40))}, val={"v": []})
     image = Image.open(src / "JPEGImages/a.jpg")
@@ -263,11 +495,25 @@ def test_bad_images(tmp_path, monkeypatch):
     (src / "JPEGImages/empty.jpg").write_bytes(b"")
     write_image(src / "JPEGImages/tiny.jpg", 9, 30)
     cut = src / "JPEGImages/cut.jpg"
-    cut.write_bytes(cut.read_bytes()[:-2])
+    cut.write_bytes(cut.read_bytes()[:-200])
     convert_voc(src, tmp_path / "dest")
     complaints = "\n".join(record(tmp_path / "dest")["skipped"]["train"])
-    assert complaints.count("unreadable image") == 2 and "9x30 pixels" in complaints and "cut" not in complaints
-    assert not (tmp_path / "dest/images/train/cut.jpg").samefile(cut)  # Ultralytics would mend it in place
+    assert complaints.count("unreadable image") == 3 and "9x30 pixels" in complaints
+    assert "empty.xml: unreadable image (empty file)" in complaints and "cut.xml: unreadable image" in complaints
+
+
+def test_what_ultralytics_repairs_is_not_the_users(src, tmp_path):
+    """A JPEG with bytes behind its end is rewritten in place by Ultralytics; that is no change by the user."""
+    padded = src / "JPEGImages/t0.jpg"
+    padded.write_bytes(padded.read_bytes() + bytes(9))
+    before = tree(src)
+    file = convert_voc(src, tmp_path / "dest")
+    data = check_det_dataset(str(file))
+    assert len(YOLODataset(img_path=data["train"], data=data, task="detect", augment=False).labels) == 4
+    repaired = (tmp_path / "dest/images/train/t0.jpg").read_bytes()
+    assert repaired != padded.read_bytes()
+    convert_voc(src, tmp_path / "dest")
+    assert (tmp_path / "dest/images/train/t0.jpg").read_bytes() == repaired and tree(src) == before
 
 
 @pytest.mark.parametrize(("train", "val"), [("drop", "drop"), ("keep", "drop"), ("drop", "keep")])
@@ -298,8 +544,8 @@ def test_lists_of_images_are_chosen(src, tmp_path):
 
 def test_images_in_several_splits_are_told(src, tmp_path, caplog):
     convert_voc(src, tmp_path / "dest", train="train,val", val="val")
-    assert record(tmp_path / "dest")["in_several_splits"] == 2
-    assert "WARNING: 2 images are in several splits" in caplog.messages[-1]
+    assert record(tmp_path / "dest")["in_several_splits"] == ["v0", "v1"]
+    assert "WARNING: 2 images are in several splits: v0, v1" in caplog.messages[-1]
 
 
 def test_the_command_takes_its_folders_by_position_or_by_name(src, tmp_path, caplog):
@@ -344,7 +590,20 @@ def test_wrong_options(src, tmp_path, options, message):
     assert not (tmp_path / "dest").exists()
 
 
+def test_a_class_list_is_text(src, tmp_path):
+    (tmp_path / "names.txt").write_bytes("cat\n\xe9".encode("latin-1"))
+    with pytest.raises(ConfigError, match=r"classes=.*names.txt:2: not UTF-8; save it as UTF-8"):
+        convert_voc(src, tmp_path / "dest", classes=str(tmp_path / "names.txt"))
+
+
 def test_wrong_folders(src, tmp_path):
+    with pytest.raises(ConfigError, match="gone: no such folder; SRC is a folder in VOC layout"):
+        convert_voc(tmp_path / "gone", tmp_path / "dest")
+    with pytest.raises(ConfigError, match=r"val\.txt: not a folder"):
+        convert_voc(src / "ImageSets/Main/val.txt", tmp_path / "dest")
+    (tmp_path / "file").touch()
+    with pytest.raises(ConfigError, match="file/below/dest: Not a directory"):
+        convert_voc(src, tmp_path / "file/below/dest")
     with pytest.raises(ConfigError, match=r"no folder Annotations in it; did you mean .*/src\?"):
         convert_voc(tmp_path, tmp_path / "dest")
     with pytest.raises(ConfigError, match="lies in the source"):
@@ -369,3 +628,61 @@ def test_folders_of_others_are_left_alone(src, tmp_path):
     with pytest.raises(ConfigError, match="was made with difficult=drop, not difficult=keep"):
         convert_voc(src, tmp_path / "dest", difficult="keep")
     assert tree(tmp_path / "dest") == before
+
+
+@pytest.mark.parametrize(
+    "name",
+    ["images", "labels", "data.yaml", "conversion.json", "written.sha256", "train.txt", "val.txt", "test.txt"],
+)
+def test_every_name_that_we_write_may_be_the_users(src, tmp_path, name):
+    (tmp_path / "dest").mkdir()
+    for kind in ("file", "broken link"):
+        if kind == "file":
+            (tmp_path / "dest" / name).write_text("mine")
+        else:
+            (tmp_path / "dest" / name).unlink()
+            (tmp_path / "dest" / name).symlink_to(tmp_path / "elsewhere")
+        with pytest.raises(ConfigError, match=name):
+            convert_voc(src, tmp_path / "dest")
+        assert [p.name for p in (tmp_path / "dest").iterdir()] == [name] and not (tmp_path / "elsewhere").exists()
+
+
+@pytest.mark.parametrize(
+    "name", ["labels/train/t0.txt", "data.yaml", "train.txt", "val.txt", "conversion.json", "images/train/t0.jpg"]
+)
+def test_what_the_user_has_edited_is_refused_and_kept(src, tmp_path, name):
+    dest = tmp_path / "dest"
+    convert_voc(src, dest, images="copy")
+    (dest / name).write_bytes((dest / name).read_bytes() + b"\n")
+    before = tree(dest)
+    with pytest.raises(ConfigError, match=f"{name} .*(was|were) changed"):
+        convert_voc(src, dest, images="copy")
+    assert tree(dest) == before
+    (dest / name).unlink()
+    convert_voc(src, dest, images="copy")
+
+
+def test_a_changed_source_changes_the_set(src, tmp_path):
+    dest = tmp_path / "dest"
+    convert_voc(src, dest)
+    (src / "Annotations/t0.xml").write_text(an_xml(an_object("ant", (1, 1, 20, 15))))
+    (src / "ImageSets/Main/train.txt").write_text("t0\nt1\n")
+    file = convert_voc(src, dest)
+    assert check_det_dataset(str(file))["names"] == {0: "ant", 1: "bird", 2: "cat", 3: "dog"}
+    assert labels(dest, "train", "t0") == [[0, 0.25, 0.25, 0.5, 0.5]]
+    convert_voc(src, tmp_path / "anew")
+    anew = tree(tmp_path / "anew", times=False)
+    assert {
+        k: v for k, v in tree(dest, times=False).items() if k in anew and k != "written.sha256"
+    }.items() <= anew.items()
+
+
+def test_another_way_of_placing_may_follow_one_that_failed(src, tmp_path, monkeypatch):
+    def refuse(*args):
+        raise OSError(errno.EXDEV, "Invalid cross-device link")
+
+    monkeypatch.setattr(os, "link", refuse)
+    with pytest.raises(ConfigError, match="use images=copy or images=symlink"):
+        convert_voc(src, tmp_path / "dest")
+    convert_voc(src, tmp_path / "dest", images="copy")
+    assert not (tmp_path / "dest/images/train/t0.jpg").samefile(src / "JPEGImages/t0.jpg")

@@ -1,7 +1,9 @@
-"""Detection data: the synthetic shapes set, VOC-layout folders, VOC 07+12 and COCO 2017."""
+"""Detection data: the synthetic shapes set, VOC-layout folders, COCO files, VOC 07+12 and COCO 2017."""
 
 from .benchmarks import prepare, prepare_coco, prepare_voc
+from .check import check_set
+from .coco import convert_coco_json
 from .shapes import make_shapes
 from .voc import convert_voc
 
-__all__ = ("convert_voc", "make_shapes", "prepare", "prepare_coco", "prepare_voc")
+__all__ = ("check_set", "convert_coco_json", "convert_voc", "make_shapes", "prepare", "prepare_coco", "prepare_voc")

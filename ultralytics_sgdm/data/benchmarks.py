@@ -7,7 +7,7 @@ Nothing but the new set's own folder is written to.
 from __future__ import annotations
 
 import os
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
@@ -121,7 +121,7 @@ def prepare_voc(
     """
     dest = Path(dest).resolve()
     parts = [part for split in VOC_PARTS.values() for part in split]
-    keys = dict(zip(parts, _locate(parts, dest, root), strict=True))
+    keys = dict(zip(parts, _locate(parts, dest, root, VOC_PARTS), strict=True))
     image_sets = {split: [keys[part] for part in parts] for split, parts in VOC_PARTS.items()}
     names = list(_shipped(VOC_YAML)["names"].values())
     return convert_image_sets(image_sets, dest, names, "voc", difficult, val_difficult, images, expected=VOC_EXPECTED)
@@ -142,7 +142,7 @@ def prepare_coco(dest: str | Path, root: str | Path | None = None, images: str =
         ConfigError: As `prepare_voc`.
     """
     dest = Path(dest).resolve()
-    *folders, annotations = _locate([*COCO_IMAGES.values(), COCO_INSTANCES], dest, root)
+    *folders, annotations = _locate([*COCO_IMAGES.values(), COCO_INSTANCES], dest, root, COCO_IMAGES)
     sources = {
         split: Source(annotations / f"instances_{split}.json", folder)
         for split, folder in zip(COCO_IMAGES, folders, strict=True)
@@ -183,9 +183,9 @@ def _shipped(name: str) -> dict:
     return YAML.load(CFG / "datasets" / name)
 
 
-def _locate(parts: Sequence[Part], dest: Path, root: str | Path | None) -> list[Path]:
+def _locate(parts: Sequence[Part], dest: Path, root: str | Path | None, splits: Iterable[str]) -> list[Path]:
     """Return where the key of each part stands, after downloading and unpacking what is not there."""
-    check_unclaimed(dest)
+    check_unclaimed(dest, splits)
     root = root or os.environ.get(ROOT_VARIABLE)
     root = Path(root).resolve() if root else None
     if root and not root.is_dir():

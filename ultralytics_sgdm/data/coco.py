@@ -1,20 +1,30 @@
-"""COCO's annotation files (`instances_SPLIT.json`) to the layout of Ultralytics.
+"""COCO's annotation files (`instances_SPLIT.json`), and all that are written like them, to the layout of Ultralytics.
 
 Ultralytics' own `convert_coco` starts a new folder each time, appends to labels, and neither checks images nor counts.
+The file is untrusted: nothing in it stops the conversion but a file that is none of COCO's, and each image or object
+that is not used is told with the reason.
 """
 
 from __future__ import annotations
 
+import hashlib
 import json
+import math
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
+from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from ultralytics.utils import LOGGER, TQDM
+import numpy as np
+from ultralytics.utils import LOGGER, NUM_THREADS, TQDM
 
 from ..configs import ConfigError
-from .layout import BadImageError, Expected, Object, Sample, Split, check_id, claimed, inspect_image, write_set
+from .boxes import guess_boxes, in_pixels
+from .images import BadImageError, inspect_image
+from .layout import Expected, Object, Sample, Split, check_choice, check_id, claimed, class_names, write_set
+
+LARGEST_MASK = 1 << 28  # pixels of an uncompressed mask
 
 
 class Source(NamedTuple):
@@ -24,6 +34,76 @@ class Source(NamedTuple):
     images: Path
 
 
+def convert_coco_json(
+    src: str | Path,
+    folder: str | Path,
+    dest: str | Path,
+    val: str = "",
+    val_folder: str = "",
+    test: str = "",
+    test_folder: str = "",
+    classes: str | Sequence[str] | None = None,
+    images: str = "hardlink",
+    strict: bool = False,
+) -> Path:
+    """Convert a COCO JSON and its folder of images into a set that data= takes: `yolo sgdm coco SRC.json FOLDER DEST`.
+
+    An interrupted conversion is completed, a complete one is left as it is. Boxes are taken as they are, or from the
+    outline of an object that has none.
+
+    Args:
+        src: Annotation file; only read.
+        folder: Folder that the file names in it start from; only read.
+        dest: Folder of the new set, see `layout`.
+        val: Annotation file of the validation split, or the share of the images of SRC that are held out, such as 0.1,
+            the same ones in every run. Without it, SRC becomes a validation split, for `yolo val`, and there is none to
+            train on.
+        val_folder: Folder of the images of val=; without it, that of SRC.
+        test: Annotation file of a test split.
+        test_folder: Folder of the images of test=; without it, that of SRC.
+        classes: Class names in the order of their numbers, "a,b" or the path of a `.txt` with one a line; objects of
+            other classes are left out. Without it, all categories of SRC in the order of their ids.
+        images: "hardlink", "copy" or "symlink" the images.
+        strict: Refuse the whole set if anything would be skipped.
+
+    Returns:
+        The data set's YAML, for `yolo train data=`.
+
+    Raises:
+        ConfigError: If an argument or a file is not usable; the message names the fix.
+    """
+    check_choice("strict", strict, (True, False))
+    dest, share = Path(dest).resolve(), _share(str(val))
+    given = {"train": (src, folder), "val": (val, val_folder or folder), "test": (test, test_folder or folder)}
+    if share or not val:
+        del given["val"]
+    if not val:
+        given = {"val": given.pop("train"), **given}
+    sources = {
+        split: Source(Path(file).resolve(), Path(place).resolve())
+        for split, (file, place) in given.items()
+        if str(file)
+    }
+    for source in sources.values():
+        if not source.images.is_dir():
+            raise ConfigError(f"{source.images}: no such folder; FOLDER is where the file names in the JSON start")
+        if dest.is_relative_to(source.images):
+            raise ConfigError(f"{dest} lies in the source {source.images}, which is only read; choose another folder")
+    roles = {split: split for split in ("train", "val", "test") if split in sources or (split == "val" and share)}
+    return convert_coco(sources, dest, roles, images, strict, classes=class_names(classes), share=share)
+
+
+def _share(val: str) -> float:
+    """Return the share that val= holds out, or 0 if it is none."""
+    try:
+        share = float(val)
+    except ValueError:
+        return 0
+    if not 0 < share < 1:
+        raise ConfigError(f"val={val}: a share that is held out lies between 0 and 1, such as 0.1")
+    return share
+
+
 def convert_coco(
     sources: Mapping[str, Source],
     dest: Path,
@@ -31,6 +111,8 @@ def convert_coco(
     images: str = "hardlink",
     strict: bool = False,
     expected: Mapping[str, Expected] | None = None,
+    classes: Sequence[str] | None = None,
+    share: float = 0,
 ) -> Path:
     """Convert COCO annotations, complete an interrupted conversion, or leave a complete one as it is.
 
@@ -45,6 +127,8 @@ def convert_coco(
         images: "hardlink", "copy" or "symlink" the images.
         strict: Refuse the whole set if anything would be skipped.
         expected: Published counts, see `layout.write_set`.
+        classes: Class names in the order of their numbers; without it, all categories.
+        share: Share of the split "train" that becomes the split "val".
 
     Returns:
         The data set's YAML.
@@ -53,58 +137,155 @@ def convert_coco(
         ConfigError: If a file is no COCO annotation, or as `layout.write_set`.
     """
     options = {"source": {split: [str(s) for s in source] for split, source in sources.items()}, "images": images}
-    with claimed(dest, options):
+    options |= {k: v for k, v in {"classes": classes, "val": share}.items() if v}
+    with claimed(dest, options, roles.values()):
         found, categories = {}, {}
         for split, source in sources.items():
             found[split], names = _read_split(split, source)
             if names != categories and categories:
                 raise ConfigError(f"{source.annotations}: its categories are not those of the other splits")
             categories = names
-        classes = [name for _, name in sorted(categories.items())]
-        return write_set(dest, found, roles, classes, options, {}, (), strict, expected)
+        if share:
+            found = _hold_out(found, share)
+        boxes = guess_boxes(found.values())
+        boxes = boxes if boxes == "fraction" else "zero"
+        found = {split: in_pixels(found[split], boxes) for split in found}
+        notes = {"boxes": boxes} if boxes == "fraction" else {}
+        names = classes or [name for _, name in sorted(categories.items())]
+        return write_set(dest, found, roles, names, options, notes, (), strict, expected)
+
+
+def _hold_out(found: dict[str, Split], share: float) -> dict[str, Split]:
+    """Move a share of the split "train" to a new split "val"; by the images' names, so that it is always the same."""
+    train = found["train"]
+    samples = sorted(train.samples, key=lambda s: hashlib.sha256(s.id.encode()).digest())
+    held = {s.id for s in samples[: round(len(samples) * share)]}
+    rest = Split([s for s in train.samples if s.id not in held], train.skipped, train.remarks)
+    return found | {"train": rest, "val": Split([s for s in train.samples if s.id in held])}
 
 
 def _read_split(split: str, source: Source) -> tuple[Split, dict[int, str]]:
+    """Return the samples of a split, their boxes as written, and its categories by id."""
     LOGGER.info(f"Reading {source.annotations}")
     try:
-        with source.annotations.open(encoding="utf-8") as f:
-            data = json.load(f, object_hook=_without_outlines)
-        categories = {c["id"]: c["name"] for c in data["categories"]}
-        annotations = defaultdict(list)
-        for a in data["annotations"]:
-            left, top, width, height = a["bbox"]
-            annotations[a["image_id"]].append(
-                Object(categories[a["category_id"]], left, top, left + width, top + height, bool(a["iscrowd"]), a["id"])
-            )
-        entries = [(i["id"], i["file_name"], (i["width"], i["height"])) for i in data["images"]]
+        with source.annotations.open(encoding="utf-8-sig") as f:
+            data = json.load(f, object_hook=_without_outline)
+        categories = {c["id"]: str(c["name"]) for c in data["categories"]}
+        sorted(categories), "".join(categories.values()).encode()
+        images, annotations = list(data["images"]), list(data["annotations"])
     except OSError as e:
         raise ConfigError(f"{source.annotations}: {e.strerror}") from e
-    except (ValueError, KeyError, TypeError) as e:
+    except (ValueError, KeyError, TypeError, RecursionError) as e:
         raise ConfigError(f"{source.annotations} is no COCO instances file ({type(e).__name__}: {e})") from e
-    return _with_images(split, source, entries, annotations), categories
+    names = list(categories.values())
+    if repeated := next((name for name in names if names.count(name) > 1), None):
+        raise ConfigError(f"{source.annotations}: two categories are called {repeated!r}; give them one id")
+    del data
+    return _with_images(split, source, images, annotations, categories), categories
 
 
-def _without_outlines(value: dict[str, Any]) -> dict[str, Any]:
-    """Drop what most of the memory would go to: the file of 2017's training split has 448 MB."""
-    value.pop("segmentation", None)
+def _without_outline(value: dict[str, Any]) -> dict[str, Any]:
+    """Drop what most of the memory would go to (the file of 2017's training split has 448 MB), except a missing box."""
+    outline = value.pop("segmentation", None)
+    if outline and not value.get("bbox"):
+        value["bbox"] = _box_around(outline)
     return value
 
 
+def _box_around(outline: Any) -> list[float] | None:
+    """Return the box of polygons or of a mask as uncompressed runs, or None."""
+    try:
+        if isinstance(outline, dict):
+            height, width = map(int, outline["size"])
+            runs = np.asarray(outline["counts"], np.int64)
+            if not 0 < height * width <= LARGEST_MASK or runs.sum() != height * width or runs.min() < 0:
+                return None
+            mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
+            xs, ys = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
+            return [int(xs[0]), int(ys[0]), int(xs[-1] - xs[0] + 1), int(ys[-1] - ys[0] + 1)]
+        points = np.concatenate([np.asarray(polygon, float).reshape(-1, 2) for polygon in outline])
+        (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+        return [left, top, right - left, bottom - top]
+    except (ValueError, KeyError, TypeError, IndexError, OverflowError):
+        return None
+
+
 def _with_images(
-    split: str,
-    source: Source,
-    entries: Sequence[tuple[int, str, tuple[int, int]]],
-    annotations: Mapping[int, list[Object]],
+    split: str, source: Source, images: Sequence[Any], annotations: Sequence[Any], categories: Mapping[Any, str]
 ) -> Split:
     result = Split()
     place = f"{source.annotations.name} annotation "
-    for number, file_name, size in TQDM(entries, desc=f"Reading {split}"):
+    objects: dict[Any, list[Object]] = defaultdict(list)
+    for number, a in enumerate(annotations):
         try:
-            path = source.images / check_id(file_name)
-            width, height, intact = inspect_image(path, size)
-        except BadImageError as e:
-            result.skipped.append(f"{file_name}: {e}")
-            continue
-        name = path.relative_to(source.images).with_suffix("").as_posix()
-        result.samples.append(Sample(name, path, width, height, intact, place, annotations.get(number, [])))
+            objects[a["image_id"]].append(_object(a, number, categories))
+        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
+            where = a.get("id", f"number {number}") if isinstance(a, dict) else f"number {number}"
+            result.skipped.append(f"{place}{_short(where)}: {_short(f'no {e}' if isinstance(e, KeyError) else e)}")
+    entries: dict[str, tuple[Any, Any]] = {}  # image and its id, by name without suffix
+    known = set()
+    for number, image in enumerate(images):
+        try:
+            file_name, key = str(image["file_name"]), image["id"]
+            name = check_id(file_name.rpartition(".")[0] if "." in file_name else file_name)
+            if key in known or name in entries:
+                raise BadImageError(f"there is another image of this {'id' if key in known else 'name'}")
+            known.add(key)
+            entries[name] = image, key
+        except (BadImageError, KeyError, TypeError) as e:
+            what = _short(image.get("file_name", "")) if isinstance(image, dict) else ""
+            reason = e if isinstance(e, BadImageError) else "no file_name or id"
+            result.skipped.append(f"{source.annotations.name} image {what or f'number {number}'}: {reason}")
+    with ThreadPool(NUM_THREADS) as pool:
+        pictures = pool.imap(lambda entry: _inspect(source.images, *entry), ((n, i) for n, (i, _) in entries.items()))
+        for (name, (_, key)), picture in TQDM(
+            zip(entries.items(), pictures, strict=True), desc=f"Reading {split}", total=len(entries)
+        ):
+            its = objects.pop(key, [])
+            if isinstance(picture, str):
+                result.skipped.append(picture + (f"; with its {len(its)} objects" if its else ""))
+            else:
+                result.samples.append(Sample(name, *picture, place, its))
+    for key, them in objects.items():
+        result.skipped += [f"{place}{o.where}: no image {_short(key)} for this {o.name}" for o in them]
     return result
+
+
+def _inspect(folder: Path, name: str, image: Mapping[str, Any]) -> tuple[Path, int, int, bool] | str:
+    """Return what a sample needs to know of its image, or why it is not used."""
+    file_name = str(image["file_name"])
+    path = folder / f"{name}{Path(file_name).suffix}"
+    try:
+        return path, *inspect_image(path, _size(image))
+    except BadImageError as e:
+        return f"{_short(file_name)}: {e}"
+
+
+def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
+    size = image.get("width"), image.get("height")
+    return size if all(isinstance(side, (int, float)) and side > 0 for side in size) else None
+
+
+def _object(a: Mapping[str, Any], number: int, categories: Mapping[Any, str]) -> Object:
+    """Return an annotation as an object, its box as written.
+
+    Raises:
+        ValueError, KeyError, TypeError, AttributeError, OverflowError: If it is none.
+    """
+    if a["category_id"] not in categories:
+        raise ValueError(f"no category {a['category_id']}")
+    if not a.get("bbox"):
+        raise ValueError("neither bbox nor an outline to take one from (compressed masks are not read)")
+    left, top, width, height = map(float, a["bbox"])
+    if not all(map(math.isfinite, (left, top, width, height))):
+        raise ValueError(f"bbox {a['bbox']}")
+    is_crowd = str(a.get("iscrowd", 0)).lower() in {"1", "1.0", "true"}
+    where = _short(a.get("id", f"number {number}"))
+    return Object(categories[a["category_id"]], left, top, left + width, top + height, is_crowd, where)
+
+
+def _short(value: Any) -> str:
+    """Return a value of the file as text that fits into a line."""
+    text = str(value)
+    text = text if text.isprintable() else repr(text)[1:-1]
+    return text if len(text) <= 100 else f"{text[:100]}..."

@@ -20,11 +20,10 @@ from pathlib import Path
 from typing import IO, NamedTuple
 
 import requests
-from filelock import FileLock
 from ultralytics.utils import LOGGER, TQDM
 
 from ..configs import ConfigError
-from .files import naming_disk_errors, require_space, write_file
+from .files import locked, naming_disk_errors, require_space, write_file
 
 CHUNK = 1 << 16  # bytes; a connection that breaks loses at most as much
 TIMEOUT = (15, 60)  # seconds to connect, seconds without a byte
@@ -104,7 +103,7 @@ def download(archive: Archive, folder: Path) -> Path:
     Raises:
         ConfigError: If what arrived is not the published file; it is removed then.
     """
-    with FileLock(folder / f".{archive.name}.lock"):
+    with locked(folder / f".{archive.name}.lock"):
         file = folder / archive.name
         if not file.is_file():
             part = _part(archive, folder)
@@ -235,7 +234,7 @@ def unpack(archive: Path, folder: Path, wanted: str) -> Path:
         ConfigError: If the archive is unreadable or has nothing that is wanted, or if there is no room.
     """
     folder.parent.mkdir(parents=True, exist_ok=True)
-    with naming_disk_errors(folder), FileLock(folder.with_name(f".{folder.name}.lock")):
+    with naming_disk_errors(folder), locked(folder.with_name(f".{folder.name}.lock")):
         if folder.is_dir():
             return folder
         partial = folder.with_name(f"{folder.name}.partial")

@@ -2,21 +2,51 @@
 
 from __future__ import annotations
 
+import codecs
 import contextlib
 import errno
+import filecmp
 import os
 import shutil
 from collections.abc import Iterator
 from pathlib import Path
+
+from filelock import FileLock
 
 from ..configs import ConfigError
 
 PLACING = ("hardlink", "copy", "symlink")
 
 
+def read_text(file: Path) -> str:
+    """Read a text that the user wrote, in UTF-8 with or without a byte-order mark.
+
+    Raises:
+        ConfigError: If there is no such file, or if it is in another encoding; the message names the line.
+    """
+    try:
+        content = file.read_bytes()
+    except OSError as e:
+        raise ConfigError(f"{file}: {e.strerror}") from e
+    if content.startswith((codecs.BOM_UTF16_LE, codecs.BOM_UTF16_BE)):
+        raise ConfigError(f"{file} is in UTF-16; save it as UTF-8")
+    nul = content.find(b"\0")
+    if nul >= 0:
+        raise ConfigError(f"{file}:{content.count(10, 0, nul) + 1}: a NUL byte; save it as text in UTF-8")
+    try:
+        return content.decode("utf-8-sig")
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{file}:{e.object.count(10, 0, e.start) + 1}: not UTF-8; save it as UTF-8") from e
+
+
+def has_content(path: Path, content: bytes) -> bool:
+    """Whether a file is there with this content."""
+    return path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content
+
+
 def write_file(path: Path, content: bytes) -> None:
     """Write a file unless it already has this content."""
-    if path.is_file() and path.stat().st_size == len(content) and path.read_bytes() == content:
+    if has_content(path, content):
         return
     part = path.with_name(f"{path.name}.part")
     part.write_bytes(content)
@@ -28,13 +58,13 @@ def place_file(source: Path, target: Path, how: str = "hardlink") -> None:
 
     Args:
         source: An existing file.
-        target: Where it shall stand; its folder exists. Another file there is replaced.
+        target: Where it shall stand; its folder exists.
         how: One of `PLACING`.
 
     Raises:
-        ConfigError: If the file system has no such links, or none between the two places.
+        ConfigError: If the file system has no such links, or none between the two places; or as `needs_placing`.
     """
-    if _is_placed(source, target, how):
+    if not needs_placing(source, target, how):
         return
     part = target.with_name(f"{target.name}.part")
     part.unlink(missing_ok=True)
@@ -53,29 +83,69 @@ def place_file(source: Path, target: Path, how: str = "hardlink") -> None:
     part.replace(target)
 
 
-def _is_placed(source: Path, target: Path, how: str) -> bool:
+def needs_placing(source: Path, target: Path, how: str) -> bool:
+    """Whether `place_file` has something to do.
+
+    Raises:
+        ConfigError: If a file with another content stands there, which may be the only one of its kind.
+    """
     try:
         there = target.lstat()
     except FileNotFoundError:
-        return False
-    if how == "symlink" and target.is_symlink():
-        return target.readlink() == source.absolute()
-    here = source.stat()
-    if os.path.samestat(here, there):
         return True
-    return how == "copy" and (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns)
+    if target.is_symlink():
+        return how != "symlink" or target.readlink() != source.absolute()
+    here = source.stat()
+    same = os.path.samestat(here, there)
+    if how == "hardlink" and same:
+        return False
+    if how == "copy" and not same and (here.st_size, here.st_mtime_ns) == (there.st_size, there.st_mtime_ns):
+        return False
+    if not same and not (target.is_file() and filecmp.cmp(source, target, shallow=False)):
+        raise ConfigError(
+            f"{target} is not what {source} is: one of them was changed; delete the first and run this again"
+        )
+    return True
+
+
+@contextlib.contextmanager
+def locked(file: Path) -> Iterator[None]:
+    """Hold the lock of this name; its file is gone afterwards."""
+    while True:
+        seen = os.open(file, os.O_RDWR | os.O_CREAT)
+        lock = FileLock(file)
+        lock.acquire()
+        try:
+            live = os.path.samestat(os.fstat(seen), file.stat())  # else the holder removed what we waited for
+        except FileNotFoundError:
+            live = False
+        finally:
+            os.close(seen)
+        if live:
+            break
+        lock.release()
+    try:
+        yield
+    finally:
+        with contextlib.suppress(OSError):  # Windows removes no open file
+            file.unlink()
+        lock.release()
 
 
 def require_space(folder: Path, needed: int) -> None:
     """Raise ConfigError unless the disk of an existing folder has room for `needed` more bytes."""
     free = shutil.disk_usage(folder).free
     if needed > free:
-        raise ConfigError(f"{folder}: {needed / 1e9:.2f} GB are needed there, {free / 1e9:.2f} GB are free")
+        raise ConfigError(f"{folder}: {_amount(needed)} are needed there, {_amount(free)} are free")
+
+
+def _amount(size: int) -> str:
+    return f"{size / 1e9:.2f} GB" if size >= 1e9 else f"{size / 1e6:.1f} MB"
 
 
 @contextlib.contextmanager
 def naming_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the error of a disk that is full or not ours to write on into one that says what to do."""
+    """Turn the error of a disk that is full, or of a place that cannot be written to, into one that says what to do."""
     try:
         yield
     except OSError as e:
@@ -83,6 +153,8 @@ def naming_disk_errors(folder: Path) -> Iterator[None]:
             fix = "the disk is full. Make room and run the same command again: it goes on where it stopped"
         elif e.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
             fix = f"cannot write there ({e.strerror}: {e.filename}); choose another folder"
+        elif e.errno is not None:
+            fix = f"{e.strerror}: {e.filename}; choose another folder"
         else:
             raise
         raise ConfigError(f"{folder}: {fix}") from e

@@ -5,31 +5,48 @@ DEST/labels/SPLIT/ID.txt   a row per object: class x y width height; centre and 
 DEST/SPLIT.txt             the images of the split; the validation split's list appears last of all files
 DEST/data.yaml             what `yolo train data=` takes
 DEST/conversion.json       the options, the counts, and what was skipped and why
+DEST/written.sha256        checksum of each text that was written: how a file that the user changed is told from ours
+
+A set changes only in this order: what is to be written is entered in written.sha256, data.yaml and the lists go, the
+labels and images change, data.yaml and the lists come back. So at every moment there is the old set, the new, or none.
 """
 
 from __future__ import annotations
 
 import contextlib
+import hashlib
 import json
-from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+import os
+from collections import Counter, defaultdict
+from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import yaml
-from filelock import FileLock
-from PIL import Image
+from ultralytics.data.utils import img2label_paths
 from ultralytics.utils import LOGGER, TQDM
 
-from ..configs import ConfigError
-from .files import PLACING, naming_disk_errors, place_file, require_space, write_file
+from ..configs import ConfigError, near_names
+from .files import (
+    PLACING,
+    has_content,
+    locked,
+    naming_disk_errors,
+    needs_placing,
+    place_file,
+    read_text,
+    require_space,
+    write_file,
+)
+from .images import BadImageError
 
 RECORD = "conversion.json"
+WRITTEN = "written.sha256"
 DATASET_YAML = "data.yaml"
 DIFFICULT = ("drop", "keep")
 SHOWN = 20  # lines of what was skipped that are printed
-SMALLEST = 10  # pixels; Ultralytics refuses images with a shorter side
+LONGEST = 240  # bytes of a file's name; file systems take 255, and .part is added
 
 
 class Object(NamedTuple):
@@ -41,7 +58,7 @@ class Object(NamedTuple):
     right: float
     bottom: float
     difficult: bool
-    where: int
+    where: int | str
 
 
 @dataclass
@@ -59,10 +76,11 @@ class Sample:
 
 @dataclass
 class Split:
-    """The samples of a split, and a line for each image or box that is not among them."""
+    """The samples of a split, a line for each image or box that is not among them, and what else is to be told."""
 
     samples: list[Sample] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
+    remarks: list[str] = field(default_factory=list)
 
 
 class Expected(NamedTuple):
@@ -73,56 +91,34 @@ class Expected(NamedTuple):
     not_difficult: int | None = None
 
 
-class BadImageError(ValueError):
-    """An image cannot be used; the message says why."""
-
-
 class BadBoxError(ValueError):
     """A box cannot be used; the message says why."""
-
-
-def inspect_image(path: Path, annotated: tuple[int, int] | None = None) -> tuple[int, int, bool]:
-    """Read what training will see of an image, from its header.
-
-    Args:
-        path: The image.
-        annotated: Width and height that its annotation claims, if it does.
-
-    Returns:
-        Width and height in pixels, turned upright as Ultralytics does, and False for a JPEG without its end marker,
-        a file that Ultralytics rewrites in place.
-
-    Raises:
-        BadImageError: If the image is unreadable, too small for Ultralytics, or not as large as annotated.
-    """
-    try:
-        with path.open("rb") as file, Image.open(file) as image:
-            width, height = image.size
-            if image.getexif().get(0x0112) in {5, 6, 7, 8}:  # Orientation: lies on its side
-                width, height = height, width
-            intact = image.format != "JPEG" or (file.seek(-2, 2) and file.read() == b"\xff\xd9")
-    except FileNotFoundError:
-        raise BadImageError("no such image") from None
-    except (OSError, SyntaxError, ValueError, ImportError, Image.DecompressionBombError) as e:
-        # ImportError: Ultralytics makes Image.open ask for a HEIF reader when it does not know a file
-        raise BadImageError(f"unreadable image ({e})") from e
-    if min(width, height) < SMALLEST:
-        raise BadImageError(f"{width}x{height} pixels, a side below the {SMALLEST} that Ultralytics takes")
-    if annotated and annotated != (width, height):
-        raise BadImageError(f"{width}x{height} pixels, but its annotation says {annotated[0]}x{annotated[1]}")
-    return width, height, intact
 
 
 def check_id(name: str) -> str:
     """Return the id of an image, a relative path without suffix, in normal form.
 
     Raises:
-        BadImageError: If files of that name would not stand where Ultralytics looks, or outside the data set.
+        BadImageError: If files of that name would stand outside the data set, or cannot be written in a list.
     """
     path = PurePosixPath(name)
-    if path.is_absolute() or not path.parts or {"..", "images"} & {*path.parts} or "\\" in name or ":" in name:
+    if "\\" in name:
+        raise BadImageError("a \\ in this name; folders are divided by /")
+    if path.is_absolute() or not path.parts or ".." in path.parts or (os.name == "nt" and ":" in name):
         raise BadImageError("this name leaves the data set's folder")
+    if "\0" in name or len(f"{name}.".splitlines()) > 1 or not _is_unicode(name):
+        raise BadImageError("a line of a list cannot hold this name")
+    if any(len(os.fsencode(part)) > LONGEST for part in path.parts):
+        raise BadImageError(f"a name of more than {LONGEST} bytes")
     return str(path)
+
+
+def _is_unicode(name: str) -> bool:
+    try:
+        name.encode()
+    except UnicodeEncodeError:
+        return False
+    return True
 
 
 def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
@@ -131,9 +127,41 @@ def check_choice(name: str, value: Any, allowed: Sequence[Any]) -> None:
         raise ConfigError(f"{name}={value} must be one of {', '.join(map(str, allowed))}")
 
 
+def as_list(value: str | Sequence[str]) -> list[str]:
+    """Return the items of an option that is "a,b" or a sequence."""
+    parts = str(value).split(",") if isinstance(value, (str, int, float)) else map(str, value)
+    return [part.strip() for part in parts if part.strip()]
+
+
+def class_names(classes: str | Sequence[str] | None) -> list[str] | None:
+    """Return the class names that the option `classes` means, "a,b" or the path of a `.txt` with one a line.
+
+    Raises:
+        ConfigError: If a name is there twice, or none.
+    """
+    if classes is None:
+        return None
+    if isinstance(classes, str) and classes.endswith(".txt"):
+        try:
+            names = [line.strip() for line in read_text(Path(classes)).splitlines() if line.strip()]
+        except ConfigError as e:
+            raise ConfigError(f"classes={e}") from e
+    else:
+        names = as_list(classes)
+    repeated = {name for name in names if names.count(name) > 1}
+    if repeated or not names:
+        raise ConfigError(f"classes={classes}: {f'{repeated.pop()!r} is there twice' if repeated else 'no name in it'}")
+    return names
+
+
 @contextlib.contextmanager
-def claimed(dest: Path, options: Mapping[str, Any]) -> Iterator[None]:
+def claimed(dest: Path, options: Mapping[str, Any], splits: Iterable[str] = ()) -> Iterator[None]:
     """Hold the folder `dest` for one conversion with these options.
+
+    Args:
+        dest: The folder; it is made if it is not there.
+        options: All that the result depends on; a complete set is not converted again with others.
+        splits: Names of the splits that will be written.
 
     Raises:
         ConfigError: If the folder holds a data set that was not made by such a conversion; nothing is changed then.
@@ -143,29 +171,32 @@ def claimed(dest: Path, options: Mapping[str, Any]) -> Iterator[None]:
         raise ConfigError(f"{dest} is not a folder")
     with naming_disk_errors(dest):
         dest.mkdir(parents=True, exist_ok=True)
-        with FileLock(dest / ".lock"):
+        with locked(dest / ".lock"):
+            check_unclaimed(dest, splits)
             _check_record(dest, json.loads(json.dumps(options)))
             yield
 
 
-def check_unclaimed(dest: Path) -> None:
-    """Raise ConfigError if a folder holds a data set that no conversion wrote."""
-    taken = [name for name in ("images", "labels", DATASET_YAML) if (dest / name).exists()]
-    if taken and not (dest / RECORD).is_file():
+def check_unclaimed(dest: Path, splits: Iterable[str] = ()) -> None:
+    """Raise ConfigError if a folder holds a data set, or a file of a name that we write, that no conversion wrote."""
+    names = ("images", "labels", DATASET_YAML, RECORD, WRITTEN, *(f"{split}.txt" for split in splits))
+    taken = [name for name in names if os.path.lexists(dest / name)]
+    if taken and not (dest / RECORD).is_file() and RECORD not in _read_written(dest):
         raise ConfigError(f"{dest} already holds {' and '.join(taken)} of something else; choose another folder")
 
 
 def _check_record(dest: Path, options: dict[str, Any]) -> None:
     record = dest / RECORD
-    check_unclaimed(dest)
     if not record.is_file():
         return
     try:
-        made_with = json.loads(record.read_text(encoding="utf-8"))["options"]
+        content = json.loads(record.read_text(encoding="utf-8"))
+        made_with = dict(content["options"])
     except (ValueError, KeyError, TypeError) as e:
         raise ConfigError(f"{record} is no record of a conversion; choose another folder") from e
     for key in options.keys() | made_with.keys():
-        if options.get(key) != made_with.get(key):
+        may_change = key == "images" and "splits" not in content  # no set yet, perhaps because links were impossible
+        if options.get(key) != made_with.get(key) and not may_change:
             raise ConfigError(
                 f"{dest} was made with {key}={made_with.get(key)}, not {key}={options.get(key)}; "
                 "choose another folder, or delete this one"
@@ -183,12 +214,12 @@ def write_set(
     strict: bool = False,
     expected: Mapping[str, Expected] | None = None,
 ) -> Path:
-    """Write a claimed folder, complete it, or leave it as it is if nothing is missing.
+    """Write a claimed folder, complete it, bring it up to date, or leave it as it is if nothing is missing.
 
     Args:
         dest: Folder that `claimed` holds.
         splits: The samples of each split.
-        roles: Split of each of Ultralytics' roles: "train", "val", perhaps "test".
+        roles: Split of each of Ultralytics' roles: "val", perhaps "train" and "test".
         classes: Class names in the order of their numbers; objects of others are left out.
         options: What the folder was claimed with.
         notes: Further facts for the record.
@@ -200,43 +231,124 @@ def write_set(
         The data set's YAML.
 
     Raises:
-        ConfigError: If a split is empty or not as large as expected, if the disk has no room, or, when strict, if
-            anything is skipped; nothing has been written then.
+        ConfigError: If a split is empty or not as large as expected, if there is no object at all, if the disk has no
+            room, if a file of the set was changed by the user, or, when strict, if anything is skipped; nothing has
+            been written then.
     """
     labels: dict[str, list[str]] = {}
     report: dict[str, dict[str, Any]] = {}
     for name, split in splits.items():
         labels[name], report[name] = _label(split, classes, name in keep_difficult)
-    _check(dest, splits, report, strict, expected or {})
-    if options["images"] == "copy":
-        _require_space_for_copies(dest, splits)
-    if not (dest / RECORD).is_file():
-        write_file(dest / RECORD, _json({"options": options}))
+    _check(dest, splits, classes, report, strict, expected or {})
 
+    texts: dict[str, bytes] = {}  # in the order in which they are written
+    images: list[tuple[Path, Path, str]] = []  # source, target, how it is placed
     for name, split in splits.items():
-        for folder in {(dest / kind / name / s.id).parent for s in split.samples for kind in ("images", "labels")}:
-            folder.mkdir(parents=True, exist_ok=True)
-        for sample, rows in TQDM(
-            zip(split.samples, labels[name], strict=True), desc=f"Writing {name}", total=len(split.samples)
-        ):
-            write_file(dest / "labels" / name / f"{sample.id}.txt", rows.encode())
-            image = dest / "images" / name / f"{sample.id}{sample.image.suffix}"
-            place_file(sample.image, image, options["images"] if sample.intact else "copy")
-    data = {role: f"{name}.txt" for role, name in roles.items()} | {"names": dict(enumerate(classes))}
-    write_file(dest / DATASET_YAML, yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode())
+        for sample, rows in zip(split.samples, labels[name], strict=True):
+            image = _image_path(name, sample)
+            texts[_label_path(image)] = rows.encode()
+            how = options["images"] if sample.intact else "copy"
+            if _is_missing(sample, dest / image, how):
+                images.append((sample.image, dest / image, how))
+    if options["images"] == "copy":
+        require_space(dest, sum(source.stat().st_size for source, target, _ in images if not target.exists()))
     record = {
         "options": options,
         **notes,
         "splits": report,
-        "in_several_splits": _count_shared(splits),
+        "in_several_splits": _shared(splits),
+        "remarks": {name: split.remarks for name, split in splits.items()},
         "skipped": {name: split.skipped for name, split in splits.items()},
     }
-    write_file(dest / RECORD, _json(record))
+    data = {"train": None} | {role: f"{name}.txt" for role, name in roles.items()} | {"names": dict(enumerate(classes))}
+    texts[RECORD] = _json(record)
+    texts[DATASET_YAML] = yaml.safe_dump(data, sort_keys=False, allow_unicode=True).encode()
     for name in sorted(splits, key=lambda name: name == roles["val"]):
-        lines = (f"./images/{name}/{s.id}{s.image.suffix}\n" for s in splits[name].samples)
-        write_file(dest / f"{name}.txt", "".join(lines).encode())
-    _print(dest, record, classes, notes)
+        lines = (f"./{_image_path(name, s)}\n" for s in splits[name].samples)
+        texts[f"{name}.txt"] = "".join(lines).encode()
+    _write(dest, texts, images, _json({"options": options}))
+    _print(dest, record, roles, classes, notes)
     return dest / DATASET_YAML
+
+
+def _image_path(split: str, sample: Sample) -> str:
+    return f"images/{split}/{sample.id}{sample.image.suffix}"
+
+
+def _label_path(image: str) -> str:
+    """Return where Ultralytics looks for the label of an image."""
+    return Path(img2label_paths([str(Path(os.sep, image))])[0]).relative_to(os.sep).as_posix()
+
+
+def _is_missing(sample: Sample, target: Path, how: str) -> bool:
+    try:
+        return needs_placing(sample.image, target, how)
+    except ConfigError:
+        if sample.intact:
+            raise
+        return False  # Ultralytics has repaired its copy
+
+
+def _write(dest: Path, texts: Mapping[str, bytes], images: Sequence[tuple[Path, Path, str]], begun: bytes) -> None:
+    """Bring a folder from one complete set to another, visibly incomplete in between.
+
+    Args:
+        dest: The folder.
+        texts: Contents by path in the folder, in the order in which they are to appear: labels, record, YAML, lists.
+        images: What is to be placed where and how.
+        begun: The record of an incomplete set.
+    """
+    known = _read_written(dest)
+    changed = [path for path, content in texts.items() if not has_content(dest / path, content)]
+    foreign = [path for path in changed if _is_foreign(dest / path, known[path])]
+    if foreign:
+        raise ConfigError(
+            f"{dest}: {', '.join(shorten(foreign))} would be overwritten, and was changed since it was written or is "
+            "not ours; delete it to have it written anew, or choose another folder"
+        )
+    final = {path: {_digest(content)} for path, content in texts.items()}
+    if changed or images:
+        if not (dest / RECORD).is_file():
+            write_file(dest / RECORD, begun)
+        both = {path: known[path] | final[path] for path in changed} | {RECORD: known[RECORD] | {_digest(begun)}}
+        _write_written(dest, known | both)
+        marks = list(texts)[list(texts).index(RECORD) :]
+        for path in (DATASET_YAML, *reversed(marks[2:])):
+            (dest / path).unlink(missing_ok=True)
+        write_file(dest / RECORD, begun)
+        for folder in {(dest / path).parent for path in changed} | {target.parent for _, target, _ in images}:
+            folder.mkdir(parents=True, exist_ok=True)
+        for source, target, how in TQDM(images, desc="Placing images"):
+            place_file(source, target, how)
+        for path in TQDM([*(p for p in changed if p not in marks), *marks], desc="Writing labels"):
+            write_file(dest / path, texts[path])
+    _write_written(dest, known | final)
+
+
+def _is_foreign(file: Path, digests: Set[str]) -> bool:
+    """Whether another file than one of these stands there; a record of an earlier version has no checksum."""
+    if not os.path.lexists(file) or (file.name == RECORD and not digests):
+        return False
+    return not file.is_file() or _digest(file.read_bytes()) not in digests
+
+
+def _digest(content: bytes) -> str:
+    return hashlib.sha256(content).hexdigest()
+
+
+def _read_written(dest: Path) -> dict[str, Set[str]]:
+    """Return the checksums that each text of ours may have; during a change these are the old and the new one."""
+    known: dict[str, Set[str]] = defaultdict(frozenset)
+    if (dest / WRITTEN).is_file():
+        for line in (dest / WRITTEN).read_text(encoding="utf-8", errors="replace").splitlines():
+            digest, _, path = line.partition("  ")
+            known[path] |= {digest}
+    return known
+
+
+def _write_written(dest: Path, known: Mapping[str, Set[str]]) -> None:
+    lines = (f"{digest}  {path}\n" for path, digests in known.items() for digest in sorted(digests))
+    write_file(dest / WRITTEN, "".join(lines).encode())
 
 
 def _label(split: Split, classes: Sequence[str], keep_difficult: bool) -> tuple[list[str], dict[str, Any]]:
@@ -295,26 +407,33 @@ def _clip(o: Object, s: Sample) -> tuple[float, float, float, float]:
 def _row(number: int, box: tuple[float, float, float, float], s: Sample) -> str:
     left, top, right, bottom = box
     x, y = (left + right) / 2 / s.width, (top + bottom) / 2 / s.height
-    w, h = (right - left) / s.width, (bottom - top) / s.height
-    return f"{number} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n"
+    w, h = f"{(right - left) / s.width:.6f}", f"{(bottom - top) / s.height:.6f}"
+    if "0.000000" in {w, h}:
+        raise BadBoxError("box without area")
+    return f"{number} {x:.6f} {y:.6f} {w} {h}\n"
 
 
 def _check(
     dest: Path,
     splits: Mapping[str, Split],
+    classes: Sequence[str],
     report: Mapping[str, dict[str, Any]],
     strict: bool,
     expected: Mapping[str, Expected],
 ) -> None:
     def reasons(*names: str) -> str:
         lines = [line for name in names for line in splits[name].skipped]
-        return "".join(f"\n  {line}" for line in _shorten(lines))
+        return "".join(f"\n  {line}" for line in shorten(lines))
 
     if strict and any(s.skipped for s in splits.values()):
         raise ConfigError(f"strict=True, and these would be skipped:{reasons(*splits)}")
     for name, split in splits.items():
         if not split.samples:
             raise ConfigError(f"{dest}: the split {name} would have no images{reasons(name)}")
+    if not any(r["objects"] for r in report.values()):
+        raise ConfigError(
+            f"{dest}: the set would have no object at all{_why_no_object(classes, report)}{reasons(*splits)}"
+        )
     for name, wanted in expected.items():
         annotated, difficult = report[name]["annotated"], report[name]["difficult"]
         found = Expected(report[name]["images"], annotated, annotated - difficult)
@@ -326,27 +445,42 @@ def _check(
                 )
 
 
-def _count_shared(splits: Mapping[str, Split]) -> int:
-    """Return how many images are in more than one split: a model is validated on what it was trained on."""
+def _why_no_object(classes: Sequence[str], report: Mapping[str, dict[str, Any]]) -> str:
+    others = sorted({name for r in report.values() for name in r["other_classes"]})
+    difficult = sum(r["difficult"] for r in report.values() if r["difficult_policy"] == "drop")
+    if others:
+        near = "".join(near_class(name, others) for name in classes)
+        return f"; the names in the data are {', '.join(map(repr, shorten(others)))}{near}"
+    return f"; {difficult} are difficult (COCO: crowd) and dropped" if difficult else ""
+
+
+def near_class(name: str, known: Sequence[str]) -> str:
+    """Return a hint at the names of `known` nearest to a class name, whatever their capitals, or an empty string."""
+    folded = {k.casefold(): k for k in known}
+    exact = folded.get(name.casefold())
+    return f"; did you mean {exact!r}?" if exact else near_names(name, list(known))
+
+
+def _shared(splits: Mapping[str, Split]) -> list[str]:
+    """Return the images that are in more than one split: a model is validated on what it was trained on."""
     counts = Counter(s.image for split in splits.values() for s in split.samples)
-    return sum(number > 1 for number in counts.values())
+    ids = {s.image: s.id for split in splits.values() for s in split.samples}
+    return [ids[image] for image, number in counts.items() if number > 1]
 
 
-def _shorten(lines: Sequence[str]) -> list[str]:
+def shorten(lines: Sequence[str]) -> list[str]:
+    """Return as many lines as are printed, and how many more there are."""
     rest = len(lines) - SHOWN
     return [*lines[:SHOWN], *([f"and {rest} more"] if rest > 0 else [])]
 
 
-def _require_space_for_copies(dest: Path, splits: Mapping[str, Split]) -> None:
-    needed = 0
-    for name, split in splits.items():
-        for s in split.samples:
-            if not (dest / "images" / name / f"{s.id}{s.image.suffix}").exists():
-                needed += s.image.stat().st_size
-    require_space(dest, needed)
-
-
-def _print(dest: Path, record: Mapping[str, Any], classes: Sequence[str], notes: Mapping[str, Any]) -> None:
+def _print(
+    dest: Path,
+    record: Mapping[str, Any],
+    roles: Mapping[str, str],
+    classes: Sequence[str],
+    notes: Mapping[str, Any],
+) -> None:
     head, splits = "images / objects", record["splits"]
     width = max(map(len, (*classes, head)))
     lines = [f"{head:<{width}}" + "".join(f"{name:>18}" for name in splits)]
@@ -365,10 +499,18 @@ def _print(dest: Path, record: Mapping[str, Any], classes: Sequence[str], notes:
             lines.append(f"{name}: {s['clipped']:,} boxes clipped to their image")
         for c, number in s["other_classes"].items():
             lines.append(f"{name}: {number:,} objects of {c!r} left out, which is not in classes")
-    if record["in_several_splits"]:
-        lines.append(f"WARNING: {record['in_several_splits']:,} images are in several splits")
+        lines += [f"{name}: {remark}" for remark in shorten(record["remarks"][name])]
+    found = {c for s in splits.values() for c in s["other_classes"]}
+    for c in classes:
+        near = near_class(c, sorted(found))
+        if near and not any(s["objects_per_class"][c] for s in splits.values()):
+            lines.append(f"WARNING: no object of {c!r}{near}")
+    if shared := record["in_several_splits"]:
+        lines.append(f"WARNING: {len(shared):,} images are in several splits: {', '.join(shorten(shared))}")
+    if "train" not in roles:
+        lines.append("no training split: the set is for `yolo val`")
     skipped = [f"{name}: {line}" for name, them in record["skipped"].items() for line in them]
-    lines += [f"skipped: {len(skipped)}", *(f"  {line}" for line in _shorten(skipped))]
+    lines += [f"skipped: {len(skipped)}", *(f"  {line}" for line in shorten(skipped))]
     LOGGER.info("\n".join([*lines, f"data={dest / DATASET_YAML}"]))
 
 

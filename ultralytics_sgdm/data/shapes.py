@@ -9,9 +9,8 @@ from pathlib import Path
 
 import cv2
 import numpy as np
-from filelock import FileLock
 
-from .files import write_file
+from .files import locked, write_file
 
 CLASSES = ("disc", "ring", "square", "triangle", "star", "cross")
 SPLITS = ("train", "val")
@@ -36,7 +35,7 @@ def make_shapes(root: str | Path, train: int = 128, val: int = 32, size: int = 3
     """
     root = Path(root)
     root.mkdir(parents=True, exist_ok=True)
-    with FileLock(root / ".lock"):
+    with locked(root / ".lock"):
         for number, (split, count) in enumerate(zip(SPLITS, (train, val), strict=True)):
             final = root / "images" / split
             images = final if split == "train" or final.is_dir() else final.with_name("val.partial")

@@ -1,0 +1,155 @@
+"""Measure conversions of synthetic sets up to COCO's size: seconds, peak memory, and how a killed run goes on.
+
+    python scripts/benchmark_data.py FOLDER [--images 10000,30000,118287] [--out results/data-scale.json]
+
+FOLDER is a new folder, best in memory (tmpfs): the images have a few bytes each, so that what is measured is not the
+disk. They have as many objects each as those of COCO's training split (860,001 in 118,287 images). One in ten is
+validated on. Memory is the peak of the whole process; `started` is what it holds once the package is imported.
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import multiprocessing
+import os
+import platform
+import resource
+import shutil
+import signal
+import time
+from collections.abc import Callable, Iterator
+from pathlib import Path
+from typing import Any
+
+import cv2
+import numpy as np
+import ultralytics
+
+import ultralytics_sgdm
+from ultralytics_sgdm.data import convert_coco_json, convert_voc
+
+OBJECTS_PER_IMAGE = 860_001 / 118_287
+CLASSES = [f"class {i}" for i in range(80)]
+SIDE = 64  # pixels
+
+
+def make_source(folder: Path, images: int) -> None:
+    """Write the same set as a VOC folder and as a COCO JSON, which share their images."""
+    rng = np.random.default_rng(0)
+    names = [f"{i:012}" for i in range(images)]
+    owners = np.sort(rng.integers(0, images, round(images * OBJECTS_PER_IMAGE)))
+    corners = rng.integers(0, SIDE // 2, (len(owners), 2))
+    sizes = rng.integers(2, SIDE // 2, (len(owners), 2))
+    kinds = rng.integers(0, len(CLASSES), len(owners))
+    for place in ("JPEGImages", "Annotations", "ImageSets/Main"):
+        (folder / place).mkdir(parents=True)
+    content = cv2.imencode(".png", np.zeros((SIDE, SIDE), np.uint8))[1].tobytes()
+    head = f"<annotation><size><width>{SIDE}</width><height>{SIDE}</height><depth>1</depth></size>"
+    starts = np.searchsorted(owners, np.arange(images + 1))
+    annotations = []
+    for i, name in enumerate(names):
+        (folder / f"JPEGImages/{name}.png").write_bytes(content)
+        objects = []
+        for j in range(starts[i], starts[i + 1]):
+            (x, y), (w, h) = corners[j].tolist(), sizes[j].tolist()
+            sides = f"<xmin>{x + 1}</xmin><ymin>{y + 1}</ymin><xmax>{x + w}</xmax><ymax>{y + h}</ymax>"
+            objects.append(f"<object><name>{CLASSES[kinds[j]]}</name><bndbox>{sides}</bndbox></object>\n")
+            box = {"id": j, "image_id": i, "category_id": int(kinds[j]), "bbox": [x, y, w, h], "iscrowd": 0}
+            annotations.append(box | {"area": w * h, "segmentation": [[x, y, x + w, y, x + w, y + h, x, y + h]]})
+        (folder / f"Annotations/{name}.xml").write_text(f"{head}\n{''.join(objects)}</annotation>\n")
+    for split, them in (("val", names[::10]), ("train", [n for i, n in enumerate(names) if i % 10])):
+        (folder / f"ImageSets/Main/{split}.txt").write_text("".join(f"{name}\n" for name in them))
+    described = {
+        "images": [{"id": i, "file_name": f"{n}.png", "width": SIDE, "height": SIDE} for i, n in enumerate(names)],
+        "annotations": annotations,
+        "categories": [{"id": i, "name": name} for i, name in enumerate(CLASSES)],
+    }
+    (folder / "src.json").write_text(json.dumps(described))
+
+
+def convert(kind: str, folder: Path, dest: Path) -> None:
+    """Convert the source in one of its two forms."""
+    if kind == "voc":
+        convert_voc(folder, dest)
+    elif kind == "coco":
+        convert_coco_json(folder / "src.json", folder / "JPEGImages", dest, val="0.1")
+
+
+def measured(convert: Callable[..., None], arguments: tuple, queue: multiprocessing.Queue) -> None:
+    """Run in a process of its own, and tell seconds and the peak of memory."""
+    started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    begin = time.perf_counter()
+    convert(*arguments)
+    seconds = time.perf_counter() - begin
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    queue.put({"seconds": round(seconds, 1), "started_mb": started // 1024, "peak_mb": peak // 1024})
+
+
+def run(kind: str, folder: Path, dest: Path, stop: Callable[[], bool]) -> dict[str, Any]:
+    """Convert in a process of its own; return its figures, none after killing it because `stop` said so."""
+    context = multiprocessing.get_context("spawn")
+    queue = context.Queue()
+    process = context.Process(target=measured, args=(convert, (kind, folder, dest), queue))
+    process.start()
+    while process.is_alive():
+        if stop():
+            os.kill(process.pid, signal.SIGKILL)
+            process.join()
+            return {}
+        process.join(0.05)
+    return queue.get(timeout=10)
+
+
+def benchmark(folder: Path, images: int) -> Iterator[dict[str, Any]]:
+    """Yield a row per form of the source and kind of run."""
+    make_source(folder / "src", images)
+    for kind in ("voc", "coco"):
+        killed = folder / f"{kind}-killed"
+
+        def is_half_done(train: Path = killed / "images/train") -> bool:
+            return train.is_dir() and sum(1 for _ in os.scandir(train)) > images * 0.4
+
+        def is_never() -> bool:
+            return False
+
+        for name, dest, stop in (
+            ("first", folder / kind, is_never),
+            ("again", folder / kind, is_never),
+            ("killed", killed, is_half_done),
+            ("after the kill", killed, is_never),
+        ):
+            figures = run(kind, folder / "src", dest, stop)
+            yield {"images": images, "objects": round(images * OBJECTS_PER_IMAGE), "form": kind, "run": name} | figures
+        shutil.rmtree(folder / kind)
+        shutil.rmtree(killed)
+    shutil.rmtree(folder / "src")
+
+
+def main() -> None:
+    """Run the benchmark from the command line."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--images", default="10000,30000,118287")
+    parser.add_argument("--out", type=Path)
+    arguments = parser.parse_args()
+    arguments.folder.mkdir(parents=True)
+    os.environ["YOLO_VERBOSE"] = "false"
+    about = {
+        "ultralytics_sgdm": ultralytics_sgdm.__version__,
+        "ultralytics": ultralytics.__version__,
+        "python": platform.python_version(),
+        "cores": os.cpu_count(),
+    }
+    rows = []
+    for images in map(int, arguments.images.split(",")):
+        for row in benchmark(arguments.folder, images):
+            rows.append(row | {"load": round(os.getloadavg()[0], 1)})
+            print(rows[-1], flush=True)
+            if arguments.out:
+                arguments.out.write_text(json.dumps(about | {"runs": rows}, indent=1) + "\n")
+    arguments.folder.rmdir()
+
+
+if __name__ == "__main__":
+    main()

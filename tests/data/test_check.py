@@ -1,0 +1,159 @@
+import shutil
+import sys
+from pathlib import Path
+
+import cv2
+import numpy as np
+import pytest
+import yaml
+from PIL import Image
+from small_sets import an_object, make_voc, tree, write_image
+from ultralytics.data.dataset import YOLODataset
+
+from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.data import check, check_set, convert_voc
+
+GOOD = "0 0.5 0.5 0.2 0.2\n"
+# A label and what is said of it: None where training takes it without a word.
+LABELS = {
+    "good": (GOOD, None),
+    "bom": ("\ufeff" + GOOD, None),
+    "segment": ("1 0.1 0.1 0.4 0.1 0.4 0.4\n", None),
+    "tolerated": ("0 1.005 0.5 0.01 0.2\n", None),
+    "empty": ("\n", "label empty"),
+    "missing": (None, "label missing"),
+    "sticks_out": ("0 0.95 0.5 0.2 0.2\n", "doubtful boxes"),
+    "no_area": ("0 0.5 0.5 0 0.2\n", "doubtful boxes"),
+    "twice": (GOOD * 2, "doubtful boxes"),
+    "words": ("cat 0.5 0.5 0.2 0.2\n", "left out"),
+    "columns": ("0 0.5 0.5 0.2\n", "left out"),
+    "ragged": (GOOD + "0 0.5 0.5 0.2 0.2 0.9\n", "left out"),
+    "mixed": (GOOD + "1 0.1 0.1 0.4 0.1 0.4 0.4\n", "left out"),
+    "odd": ("1 0.1 0.1 0.4 0.1 0.4 0.4 0.3\n", "left out"),
+    "pixels": ("0 20 15 8 6\n", "left out"),
+    "negative": ("0 -0.5 0.5 0.2 0.2\n", "left out"),
+    "inside_out": ("0 0.5 0.5 -0.005 0.2\n", "left out"),
+    "class": ("2 0.5 0.5 0.2 0.2\n", "left out"),
+    "class_below": ("-1 0.5 0.5 0.2 0.2\n", "left out"),
+    "half_a_class": ("0.5 0.5 0.5 0.2 0.2\n", "left out"),
+    "nan": ("0 nan 0.5 0.2 0.2\n", "left out"),
+    "latin1": (b"0 0.5 0.5 0.2 0.2 \xe9\n", "left out"),
+}
+
+
+@pytest.fixture
+def folder(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    for split in ("train", "val"):
+        write_image(tmp_path / f"set/images/{split}/{split}.jpg")
+        (tmp_path / f"set/labels/{split}").mkdir(parents=True)
+        (tmp_path / f"set/labels/{split}/{split}.txt").write_text(GOOD)
+    content = {"path": str(tmp_path / "set"), "train": "images/train", "val": "images/val", "names": ["cat", "dog"]}
+    (tmp_path / "own.yaml").write_text(yaml.safe_dump(content))
+    return tmp_path / "set"
+
+
+def add(folder, split, name, label=GOOD):
+    write_image(folder / f"images/{split}/{name}.png")
+    if label is not None:
+        content = label if isinstance(label, bytes) else label.encode()
+        (folder / f"labels/{split}/{name}.txt").write_bytes(content)
+
+
+def test_what_is_left_out_is_what_ultralytics_leaves_out(folder):
+    for name, (label, _) in LABELS.items():
+        add(folder, "train", name, label)
+    (folder / "images/train/cut.jpg").write_bytes((folder / "images/train/train.jpg").read_bytes()[:300])
+    (folder / "labels/train/cut.txt").write_text(GOOD)
+    wanted_of = LABELS | {"cut": (GOOD, "left out")}
+    before = tree(folder)
+    said = check_set("own.yaml")["splits"]["train"]
+    assert tree(folder) == before
+    for kind in ("left out", "label missing", "label empty", "doubtful boxes"):
+        names = {line.partition(".")[0] for line in said[kind]}
+        assert names == {name for name, (_, wanted) in wanted_of.items() if wanted == kind}
+    data = {"names": {0: "cat", 1: "dog"}}
+    read = YOLODataset(img_path=str(folder / "images/train"), data=data, task="detect", augment=False).labels
+    assert said["images"] == len(read) and said["objects"] == sum(len(r["cls"]) for r in read)
+
+
+def test_a_label_without_image_is_told(folder):
+    (folder / "labels/val/lonely.txt").write_text(GOOD)
+    assert check_set("own.yaml")["splits"]["val"]["label without image"] == ["lonely.txt"]
+
+
+def test_duplicates_between_splits(folder, caplog):
+    pixels = cv2.GaussianBlur(np.random.default_rng(0).integers(0, 255, (96, 128, 3), np.uint8), (0, 0), 9)
+    pixels = cv2.normalize(pixels, None, 0, 255, cv2.NORM_MINMAX)
+    cv2.imwrite(str(folder / "images/train/a.jpg"), pixels)
+    cv2.imwrite(str(folder / "images/val/b.jpg"), cv2.resize(pixels, (100, 75)), [cv2.IMWRITE_JPEG_QUALITY, 60])
+    shutil.copy(folder / "images/train/train.jpg", folder / "images/val/copy.jpg")
+    shutil.copy(folder / "images/train/a.jpg", folder / "images/train/again.jpg")
+    said = check_set("own.yaml")
+    assert said["duplicates"] == ["train: a.jpg, again.jpg", "train and val: train.jpg, copy.jpg"]
+    assert [line.partition(" differ")[0] for line in said["near duplicates"]] == [
+        "train a.jpg and val b.jpg",
+        "train again.jpg and val b.jpg",
+    ]
+    assert "near duplicates: 2" in caplog.text
+    assert check_set("own.yaml", near=0)["near duplicates"] == []
+    with pytest.raises(ConfigError, match="0 images are left out, 1 are in several splits"):
+        check_set("own.yaml", strict=True)
+
+
+def test_without_the_extra_one_line_says_what_to_install(folder, monkeypatch, caplog):
+    monkeypatch.setitem(sys.modules, "imagehash", None)
+    assert check_set("own.yaml")["near duplicates"] == []
+    assert "pip install 'ultralytics-sgdm[check]'" in caplog.text
+
+
+def test_classes_and_sizes(folder, caplog):
+    """At imgsz=640 an image of 40 x 30 is 16 times as large: a box of 0.2 is 128 x 96 pixels."""
+    add(folder, "train", "small", "0 0.5 0.5 0.02 0.02\n")
+    said = check_set("own.yaml")["splits"]["train"]
+    assert said["objects per class"] == {"cat": 2, "dog": 0} and "no object of 'dog'" in caplog.text
+    assert said["sizes"] == {"small": 1, "medium": 0, "large": 1, "below the stride": 0}
+    said = check_set("own.yaml", imgsz=64)["splits"]["train"]
+    assert said["sizes"] == {"small": 2, "medium": 0, "large": 0, "below the stride": 1}
+
+
+def test_the_contact_sheet_has_a_row_per_class(folder):
+    pixels = np.zeros((60, 80, 3), np.uint8)
+    pixels[10:20, 10:30] = (0, 200, 0)
+    cv2.imwrite(str(folder / "images/val/green.png"), pixels)
+    (folder / "labels/val/green.txt").write_text("1 0.25 0.25 0.25 0.166667\n")
+    check_set("own.yaml", sheet="sheet.png")
+    check_set("own.yaml")
+    check_set("own.yaml")
+    assert sorted(p.name for p in Path().glob("*.png")) == ["own-check-2.png", "own-check.png", "sheet.png"]
+    sheet = np.asarray(Image.open("sheet.png"))
+    assert sheet.shape[0] == 2 * check.TILE
+    row = sheet[check.TILE :, -check.SAMPLES * check.TILE :]
+    centre = row[check.TILE // 2, check.TILE // 2]
+    assert centre.tolist() == [0, 200, 0] and (row[:, check.TILE :] == 255).all()
+
+
+def test_a_converted_set_has_nothing_to_tell(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    src = make_voc(tmp_path / "src", train={"a": [an_object()], "images/b": [an_object("dog")]}, val={"c": []})
+    said = check_set(str(convert_voc(src, tmp_path / "dest")), strict=True)
+    assert said["splits"]["train"]["objects per class"] == {"cat": 1, "dog": 1}
+    kinds = ("left out", "label missing", "doubtful boxes", "label without image")
+    assert not any(s[kind] for s in said["splits"].values() for kind in kinds)
+
+
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        ({"data": "gone.yaml"}, r"data=gone.yaml: .*gone.yaml"),
+        ({"data": "bad.yaml"}, r"data=bad.yaml: .*'val:' key missing"),
+        ({"imgsz": 0}, "imgsz=0 must be a whole number of at least 1"),
+        ({"near": 0.5}, r"near=0.5 must be a whole number of at least 0"),
+        ({"sheet": "own.yaml"}, "sheet=own.yaml: there is such a file"),
+        ({"sheet": "gone/a.png"}, r"sheet=gone/a.png: no folder gone"),
+    ],
+)
+def test_wrong_arguments(folder, options, message):
+    Path("bad.yaml").write_text("train: x\nnames: [a]\n")
+    with pytest.raises(ConfigError, match=message):
+        check_set(**{"data": "own.yaml"} | options)

@@ -1,0 +1,129 @@
+"""What we say of an image is what Ultralytics' own check and reader say, whatever the versions installed."""
+
+import contextlib
+import io
+import os
+from pathlib import Path
+
+import numpy as np
+import pytest
+from PIL import Image, features
+from small_sets import write_image
+from ultralytics.data.dataset import YOLODataset
+from ultralytics.data.utils import IMG_FORMATS
+from ultralytics.utils.patches import imread
+
+from ultralytics_sgdm.data.images import BadImageError, inspect_image
+
+WRITERS = {
+    **{"jpg": "JPEG", "jpeg": "JPEG", "mpo": "MPO", "png": "PNG", "bmp": "BMP", "tif": "TIFF", "tiff": "TIFF"},
+    **{"dng": "TIFF", "webp": "WEBP", "jp2": "JPEG2000", "avif": "AVIF"},
+}
+PIXELS = np.random.default_rng(0).integers(0, 255, (30, 40, 3), np.uint8)
+
+
+def encode(kind, **options):
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS).save(buffer, kind, **options)
+    return buffer.getvalue()
+
+
+def bad_images():
+    """Return name and content of images that training does not take, or only after a repair."""
+    jpeg, wrong = encode("JPEG"), {kind: encode(kind) for kind in ("GIF", "PPM", "TGA", "ICO", "WEBP", "PNG", "TIFF")}
+    return {
+        "good.jpg": jpeg,
+        "padded.jpg": jpeg + bytes(7),
+        "empty.jpg": b"",
+        "one_byte.jpg": b"\xff",
+        "text.jpg": b"<html>404 Not Found</html>",
+        "head_only.jpg": b"\xff\xd8\xff\xd9",
+        "without_pixels.jpg": jpeg[: jpeg.index(b"\xff\xda")] + b"\xff\xd9",
+        "half.jpg": jpeg[: len(jpeg) // 2] + b"\xff\xd9",
+        "flipped.png": encode("PNG").replace(b"IDAT", b"IDAT\0", 1),
+        "huge.bmp": encode("BMP").replace((40).to_bytes(4, "little"), (1 << 30).to_bytes(4, "little"), 1),
+        **{f"cut_by_{n}.jpg": jpeg[:-n] for n in (1, 2, 10, 300)},
+        **{f"cut.{suffix}": encode(kind)[:-50] for suffix, kind in WRITERS.items() if suffix != "avif"},
+        **{f"in_truth_{kind.lower()}.jpg": content for kind, content in wrong.items()},
+        "narrow.png": _narrow(),
+    }
+
+
+def _narrow():
+    buffer = io.BytesIO()
+    Image.fromarray(PIXELS[:, :9]).save(buffer, "PNG")
+    return buffer.getvalue()
+
+
+def test_every_format_of_ultralytics_is_tested():
+    assert set(WRITERS) == IMG_FORMATS - {"heic", "heif"}  # which nothing here writes
+
+
+@pytest.mark.parametrize("suffix", WRITERS)
+def test_the_size_is_the_one_that_ultralytics_reads(tmp_path, suffix):
+    kind = WRITERS[suffix]
+    if kind in ("AVIF", "WEBP") and not features.check(kind.lower()):
+        pytest.skip(f"this Pillow writes no {kind}")
+    for orientation in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = orientation
+        path = tmp_path / f"{orientation}.{suffix}"
+        path.write_bytes(encode(kind, **({} if kind in ("BMP", "JPEG2000") else {"exif": exif})))
+        height, width = imread(str(path)).shape[:2]
+        assert inspect_image(path) == (width, height, True)
+        assert inspect_image(path, (width, height))
+        with pytest.raises(BadImageError, match=f"{width}x{height} pixels, but its annotation says {height}x{width}"):
+            inspect_image(path, (height, width))
+
+
+def test_what_we_count_is_what_ultralytics_loads(tmp_path, monkeypatch):
+    monkeypatch.setattr("ultralytics.utils.checks.AUTOINSTALL", False)
+    (tmp_path / "images").mkdir()
+    (tmp_path / "labels").mkdir()
+    taken = set()
+    for name, content in bad_images().items():
+        path = tmp_path / "images" / name
+        path.write_bytes(content)
+        (tmp_path / "labels" / f"{path.stem}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
+        try:
+            inspect_image(path)
+            taken.add(name)
+        except BadImageError as e:
+            assert "\n" not in str(e) and len(str(e)) < 200
+        assert path.read_bytes() == content
+    assert taken >= {"good.jpg", "padded.jpg", "in_truth_png.jpg"}
+    assert not inspect_image(tmp_path / "images/padded.jpg").intact
+    dataset = YOLODataset(img_path=str(tmp_path / "images"), data={"names": {0: "x"}}, task="detect", augment=False)
+    loadable = {Path(f).name for f in dataset.im_files if imread(f) is not None}
+    assert taken == loadable
+
+
+@pytest.mark.parametrize(
+    ("name", "message"),
+    [
+        ("gone.jpg", "no such image"),
+        ("folder.jpg", "not a file"),
+        ("broken_link.jpg", "not a file"),
+        ("pipe.jpg", "not a file"),
+        ("empty.jpg", r"unreadable image \(empty file\)"),
+        ("picture.gif", "Ultralytics takes no file of this name, only avif, bmp,"),
+    ],
+)
+def test_what_is_no_image_is_said(tmp_path, monkeypatch, name, message):
+    (tmp_path / "folder.jpg").mkdir()
+    (tmp_path / "broken_link.jpg").symlink_to("nowhere")
+    os.mkfifo(tmp_path / "pipe.jpg")
+    (tmp_path / "empty.jpg").touch()
+    (tmp_path / "picture.gif").write_bytes(encode("GIF"))
+    with pytest.raises(BadImageError, match=message):
+        inspect_image(tmp_path / name)
+
+
+def test_nothing_is_installed_for_a_broken_file(tmp_path, monkeypatch):
+    monkeypatch.setattr("ultralytics.utils.checks.check_requirements", lambda *a, **k: pytest.fail("wants to install"))
+    for name, content in bad_images().items():
+        (tmp_path / name).write_bytes(content)
+        with contextlib.suppress(BadImageError):
+            inspect_image(tmp_path / name)
+    write_image(tmp_path / "good.jpg")
+    assert inspect_image(tmp_path / "good.jpg").intact
