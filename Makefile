@@ -1,6 +1,7 @@
 # make demo      set up, then train, validate, predict and export a small SGDM detector
 # make test      set up, then lint and test
 # make quick     the tests of less than a minute
+# make long      the tests of minutes, which make test leaves out
 # make lint      style and types: what the pre-commit hook and CI run
 # make docs      build the site into site/
 # make browser   bring Chromium (apt-get) and the page's packages (npm), which tests/test_web.py needs
@@ -11,7 +12,7 @@ PYTHON ?= python3
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --disable-pip-version-check -q
 
-.PHONY: demo test quick lint docs browser versions dist clean
+.PHONY: demo test quick long lint docs browser versions dist clean
 
 demo: $(VENV)/installed-export
 	$(BIN)/python scripts/demo.py
@@ -20,7 +21,10 @@ test: $(VENV)/installed-test lint examples/web/node_modules
 	$(BIN)/python -m pytest -n 2 --dist loadfile
 
 quick: $(VENV)/installed-test
-	$(BIN)/python -m pytest -n 2 -m "not slow"
+	$(BIN)/python -m pytest -n 2 -m "not slow and not long"
+
+long: $(VENV)/installed-test
+	$(BIN)/python -m pytest -n 2 -m long
 
 lint: $(VENV)/installed-test
 	$(BIN)/ruff check .

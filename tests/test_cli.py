@@ -144,7 +144,8 @@ def test_ctrl_c_is_one_line_and_130(command, monkeypatch, argv):
     assert command(*argv) == (130, "", "stopped\n")
 
 
-def test_a_reader_that_goes_is_no_error(shell, tmp_path):
+def test_a_reader_that_goes_is_no_error(shell, yolo, tmp_path):
+    yolo("version")  # has made its settings, of which it tells on standard output
     line = f"{sys.executable} -m ultralytics_sgdm sgdm layers | true"
     assert shell("bash", "-c", f"set -o pipefail; {line}", cwd=tmp_path) == ""
 

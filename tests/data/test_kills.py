@@ -135,7 +135,7 @@ def test_a_killed_conversion_leaves_the_old_set_the_new_one_or_none(tmp_path, im
     assert Lab(tmp_path / "set", images).kill_at_random(random.Random(0), 4, 24) >= 8
 
 
-@pytest.mark.slow
+@pytest.mark.long
 @pytest.mark.parametrize("images", PLACING)
 def test_a_conversion_may_be_killed_at_every_step(tmp_path, images):
     lab = Lab(tmp_path / "each", images)
