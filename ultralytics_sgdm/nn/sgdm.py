@@ -11,7 +11,7 @@ from collections.abc import Sequence
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
 
-from .dynamic import ChannelBranch, SpatialBranch, check_kernel, mix, razor_width, zero_init
+from .dynamic import ChannelBranch, SpatialBranch, check_kernel, check_positive, mix, razor_width, zero_init
 from .registry import register_layer
 
 KERNELS = ((1, 3), (3, 1), (1, 11), (11, 1))
@@ -46,11 +46,14 @@ class SGDM(nn.Module):
         kernels: (height, width) of each static kernel, odd.
 
     Raises:
-        ValueError: If ratio is not a number from 1 to c1, or kernels is not a list of pairs of odd sizes.
+        ValueError: If c1 or c2 is no positive integer, ratio no number from 1 to c1, or kernels no list of pairs of
+            odd sizes.
     """
 
     def __init__(self, c1: int, c2: int, ratio: float = 3, kernels: Sequence[Sequence[int]] = KERNELS) -> None:
         super().__init__()
+        check_positive(c1, "c1", "input channels")
+        check_positive(c2, "c2", "output channels")
         kernels = check_kernels(kernels)
         c = razor_width(c1, ratio)
         self.razor = Conv(c1, c, 1)

@@ -33,7 +33,7 @@ from ..configs import (
     near_names,
     yaml_name,
 )
-from ..nn.registry import identity, registered_layers
+from ..nn.registry import registered_layers
 from ..validation import Form, check_layers, check_rows, form
 from .patching import is_stock, wrap
 
@@ -172,11 +172,7 @@ def _check(function: FunctionType, d: dict) -> None:
 
 
 def _expose_layers() -> None:
-    for name, entry in registered_layers():
-        known = getattr(tasks, name, entry.cls)
-        if not isinstance(known, type) or identity(known) != identity(entry.cls):
-            raise ConfigError(f"the layer name {name!r} means something else inside Ultralytics; rename your class")
-        setattr(tasks, name, entry.cls)
+    vars(tasks).update((name, entry.cls) for name, entry in registered_layers())
 
 
 def _find_layer(d: dict, i: int, name: str) -> None:
