@@ -35,7 +35,11 @@ MALFORMED = {
     "number for name": (ROW, "  - [-1, 1, 7, [128]]", WHERE + "the third entry is the module's name, .*got 7"),
     "text for repeats": (ROW, "  - [-1, many, Conv, [128]]", WHERE + "the second entry is the number of repeats"),
     "no list of args": (ROW, "  - [-1, 1, Conv, 128]", WHERE + "the fourth entry is the list of the module's arg.*128"),
-    "from ahead": (ROW, "  - [4, 1, Conv, [128]]", WHERE + "reads from 4, which comes later; earlier layers are 0 to 2"),
+    "from ahead": (
+        ROW,
+        "  - [4, 1, Conv, [128]]",
+        WHERE + "reads from 4, which comes later; earlier layers are 0 to 2",
+    ),
     "from itself": (ROW, "  - [3, 1, Conv, [128]]", WHERE + "reads from 3, which is the layer itself"),
     "from nowhere": (ROW, "  - [-99, 1, Conv, [128]]", WHERE + "reads from -99, which would be layer -96"),
     "from a text": (ROW, "  - [last, 1, Conv, [128]]", WHERE + "the first entry is the layer to read from.*'last'"),
@@ -43,27 +47,51 @@ MALFORMED = {
     "first layer": ("[-1, 1, Conv, [64, 3, 2]]", "[0, 1, Conv, [64]]", "the first layer can only read the image"),
     "zero channels": (ROW, "  - [-1, 1, Conv, [0, 3, 2]]", WHERE + "c2 must be a number of channels above 0, got 0"),
     "negative channels": (ROW, "  - [-1, 1, Conv, [-8]]", WHERE + "c2 must be a number of channels above 0, got -8"),
-    "text for channels": (ROW, "  - [-1, 1, Conv, [big]]", WHERE + "c2 must be a number of channels above 0, got 'big'"),
-    "text for a kernel": (ROW, "  - [-1, 1, Conv, [8, big]]", WHERE + "k must be a number, got 'big'; the row is written"),
+    "text for channels": (
+        ROW,
+        "  - [-1, 1, Conv, [big]]",
+        WHERE + "c2 must be a number of channels above 0, got 'big'",
+    ),
+    "text for a kernel": (
+        ROW,
+        "  - [-1, 1, Conv, [8, big]]",
+        WHERE + "k must be a number, got 'big'; the row is written",
+    ),
     "unknown module": (ROW, "  - [-1, 1, Cnv, [8]]", WHERE + "unknown module 'Cnv'; did you mean 'Conv'"),
     "no backbone": (BACKBONE, "", "bad.yaml is no model YAML: it lacks the list 'backbone' of rows"),
     "no head": (HEAD, "", "bad.yaml is no model YAML: it lacks the list 'head' of rows"),
     "empty backbone": (BACKBONE, "backbone:\n", "bad.yaml: 'backbone' is empty, it must be a list of rows"),
     "backbone of no rows": (BACKBONE, "backbone: []\n", "bad.yaml: 'backbone' is empty, it must be a list of rows"),
     "empty head": (HEAD, "head:\n", "bad.yaml: 'head' is empty, it must be a list of rows"),
-    "mapping backbone": (BACKBONE, "backbone: {a: 1}\n", "bad.yaml: 'backbone' is a mapping, it must be a list of rows"),
+    "mapping backbone": (
+        BACKBONE,
+        "backbone: {a: 1}\n",
+        "bad.yaml: 'backbone' is a mapping, it must be a list of rows",
+    ),
     "a data set": (GOOD, "path: x\ntrain: images\nval: images\nnames: [a]\n", "is the YAML of a data set.* as data="),
     "empty file": (GOOD, "", "bad.yaml is empty; a model YAML has 'nc', 'backbone' and 'head'"),
     "comments only": (GOOD, "# nothing\n", "bad.yaml is empty"),
     "a list": (GOOD, "- 1\n- 2\n", "bad.yaml holds a list at the top level; a model YAML is a mapping"),
     "a text": (GOOD, "hello\n", "bad.yaml holds the text 'hello' at the top level"),
-    "two scale numbers": ("[0.33, 0.25, 1024]", "[0.33, 0.25]", r"scale 'n' is \[0.33, 0.25\], 'scales' must be a mapping"),
+    "two scale numbers": (
+        "[0.33, 0.25, 1024]",
+        "[0.33, 0.25]",
+        r"scale 'n' is \[0.33, 0.25\], 'scales' must be a mapping",
+    ),
     "a scale of text": ("[0.33, 0.25, 1024]", "[0.33, wide, 1024]", "scale 'n' is .*for each letter depth, width and"),
-    "scales as a list": ("  n: [0.33, 0.25, 1024]", "  - [0.33, 0.25, 1024]", "'scales' is a list, it must be a mapping"),
+    "scales as a list": (
+        "  n: [0.33, 0.25, 1024]",
+        "  - [0.33, 0.25, 1024]",
+        "'scales' is a list, it must be a mapping",
+    ),
     "text for nc": ("nc: 3", "nc: three", "bad.yaml: nc is 'three', it must be a number above 0"),
     "no classes": ("nc: 3", "nc: 0", "bad.yaml: nc is 0, it must be a number above 0"),
     "bad syntax": (ROW, "  - [-1, 1, Conv, [128, 3, 2]", r"bad\.yaml is no YAML: line \d+, column \d+: "),
-    "a tab": (ROW, "\t- [-1, 1, Conv, [128, 3, 2]]", r"bad\.yaml is no YAML: line 8 is indented by a tab; YAML takes spac"),
+    "a tab": (
+        ROW,
+        "\t- [-1, 1, Conv, [128, 3, 2]]",
+        r"bad\.yaml is no YAML: line 8 is indented by a tab; YAML takes spac",
+    ),
     "a key twice": ("nc: 3", "nc: 3\nnc: 4", r"bad\.yaml: the key 'nc' in line 2 stands in line 1 already; keep one"),
     "a scale twice": ("backbone:", "  n: [1, 1, 512]\nbackbone:", "the key 'n' in line 4 stands in line 3 already"),
 }
@@ -104,7 +132,7 @@ def test_the_command_line_says_the_line_alone(yolo, tmp_path):
 
 def test_text_in_another_encoding_is_named(tmp_path):
     (tmp_path / "bad.yaml").write_text(GOOD, encoding="utf-16")
-    with pytest.raises(ConfigError, match="bad.yaml is text in UTF-16; save it as UTF-8"):
+    with pytest.raises(ConfigError, match=r"bad\.yaml is text in UTF-16; save it as UTF-8"):
         YOLO(tmp_path / "bad.yaml")
     (tmp_path / "latin.yaml").write_bytes(b"# caf\xe9\n" + GOOD.encode())
     assert YOLO(tmp_path / "latin.yaml").task == "detect"

@@ -65,9 +65,8 @@ def read_yaml(file: str | Path) -> dict[str, Any]:
     if content is None:
         raise ConfigError(f"{file} is empty; a model YAML has 'nc', 'backbone' and 'head'")
     if not isinstance(content, dict):
-        raise ConfigTypeError(
-            f"{file} holds {_kind(content)} at the top level; a model YAML is a mapping with 'nc', 'backbone' and 'head'"
-        )
+        what = f"{file} holds {_kind(content)} at the top level"
+        raise ConfigTypeError(f"{what}; a model YAML is a mapping with 'nc', 'backbone' and 'head'")
     return content
 
 

@@ -105,7 +105,12 @@ def test_a_traceback_shows_the_lines_of_ultralytics(model_yaml):
         (5, [-1, 1, "Conv", [-64, 3, 2]], TypeError, "c2 must be a number of channels above 0, got -64"),
         (5, [-1, 1, "Conv", ["wide", 3, 2]], TypeError, "c2 must be a number of channels above 0, got 'wide'"),
         (5, [-1, 1, "nn.Conv2d", [64, -64, 3]], RuntimeError, "negative dimension"),
-        (4, [-1, 6, "Deep", [256, 1, 2, 3]], TypeError, "4 arguments, Deep takes at most 1; the row is written Deep, [c2]"),
+        (
+            4,
+            [-1, 6, "Deep", [256, 1, 2, 3]],
+            TypeError,
+            "4 arguments, Deep takes at most 1; the row is written Deep, [c2]",
+        ),
         (15, [-1, 3, "C2fSGDM", ["nc"]], None, ""),
         (15, [-1, 3, "C2fSGDM", ["128"]], None, ""),
     ],

@@ -2,13 +2,21 @@
 
 from __future__ import annotations
 
+import importlib
+
 import ultralytics
 from ultralytics.utils import LOGGER
 
 from .. import versions
-from . import export, freezing, names, parser, transfer, workers
 
-SEAMS = (parser, names, workers, transfer, freezing, export)
+SEAMS = {  # in the order of their need, each with what is so without it
+    "parser": "models with registered layers (RDConv, SGDM, ...) are refused",
+    "names": "shipped YAMLs are not found by their names, and mistakes in a YAML get no explanation",
+    "workers": "multi-GPU training and tuning do not know registered layers",
+    "transfer": "pretrained weights do not follow inserted rows",
+    "freezing": "freeze=stock has no effect",
+    "export": "half-precision ONNX files are not put in order, and onnx.checker refuses them",
+}
 _warned: set[str] = set()
 
 
@@ -19,13 +27,14 @@ def install() -> None:
     names what is missing and the versions that were tested.
     """
     missing = []
-    for seam in SEAMS:
+    for name, without in SEAMS.items():
         try:
+            seam = importlib.import_module(f"{__name__}.{name}")
             seam.install()
         except Exception as e:
-            missing.append(f"{seam.FEATURE} ({type(e).__name__}: {e})")
-            if seam is parser:
-                parser.refuse()
+            missing.append(f"{without} ({type(e).__name__}: {e})")
+            if name == "parser":
+                importlib.import_module(f"{__name__}.refusal").install()
     _warn(missing)
 
 

@@ -14,8 +14,6 @@ from ultralytics.engine.exporter import Exporter
 
 from .patching import wrap
 
-FEATURE = "half-precision ONNX files are not put in order, and onnx.checker refuses them"
-
 
 def install() -> None:
     """Put the nodes of a half-precision ONNX export in the order of their use."""

@@ -22,7 +22,6 @@ from ..skeleton import count
 from ..transfer import added_modules, is_untrained, stock_norms, stock_parameters
 from .patching import wrap
 
-FEATURE = "freeze=stock has no effect"
 _NAMES = "freeze_layer_names"
 
 
@@ -122,9 +121,8 @@ def _check_layers(freeze: list[int | str], model: nn.Module) -> None:
 def _proving_freeze(setup_train: Callable) -> Callable:
     def setup(self: BaseTrainer, *args: Any, **kwargs: Any) -> Any:
         result = setup_train(self, *args, **kwargs)
-        if self.args.freeze == "stock":
-            if any(p.requires_grad for _, p in stock_parameters(_student(self))):
-                raise ConfigVersionError("freeze=stock: this trainer sets stock layers free after they were frozen")
+        if self.args.freeze == "stock" and any(p.requires_grad for _, p in stock_parameters(_student(self))):
+            raise ConfigVersionError("freeze=stock: this trainer sets stock layers free after they were frozen")
         return result
 
     return setup

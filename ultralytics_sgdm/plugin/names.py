@@ -22,8 +22,6 @@ from ..configs import ConfigNotFoundError, equipped_from, find_yaml, near_names,
 from ..equipment import equip
 from .patching import wrap
 
-FEATURE = "shipped YAMLs are not found by their names, and mistakes in a YAML get no explanation"
-
 
 def install() -> None:
     """Let YAMLs be found by their shipped names, and a model's by its scaled name in any folder."""

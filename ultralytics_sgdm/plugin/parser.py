@@ -10,24 +10,20 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
-from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
 import torch
 import torchvision.ops
-import ultralytics
 import ultralytics.nn
 from torch import nn
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import HGBlock, ResNetLayer
 
-from .. import versions
 from ..configs import (
     ConfigAttributeError,
     ConfigError,
     ConfigKeyError,
-    ConfigVersionError,
     config_error,
     layer_place,
     near_names,
@@ -35,9 +31,7 @@ from ..configs import (
 )
 from ..nn.registry import registered_layers
 from ..validation import Form, check_layers, check_rows, form
-from .patching import is_stock, wrap
 
-FEATURE = "models with registered layers (RDConv, SGDM, ...) are refused"
 _PARSES_LIKE, _CHECK, _EXPLAIN = "_sgdm_parses_like", "_sgdm_check", "_sgdm_explain"  # how parse_model finds ours
 _PREFIXES = {"nn.": nn, "torchvision.ops.": torchvision.ops}
 _MISTAKES = (
@@ -72,39 +66,12 @@ def install() -> None:
         raise
 
 
-def refuse() -> None:
-    """Where `install` failed: let stock models be built as ever, and refuse registered layers by one line."""
-    if hasattr(tasks, "parse_model"):
-        wrap(tasks, "parse_model", _refusing, everywhere=True)
-    else:
-        tasks.parse_model = _refusing(_no_parser)
-
-
-def _refusing(parser: Callable) -> Callable:
-    def parse_model(d: dict, *args: Any, **kwargs: Any) -> Any:
-        known = {name for name, _ in registered_layers()}
-        for i, row in enumerate([*d["backbone"], *d["head"]]):
-            if row[2] in known:
-                raise ConfigVersionError(f"{layer_place(d, i)}: {row[2]} {_needs()}")
-        return parser(d, *args, **kwargs)
-
-    return parse_model
-
-
-def _no_parser(d: dict, *_: Any, **__: Any) -> Any:
-    raise ConfigVersionError(f"{yaml_name(d)}: its layers cannot be built, ultralytics_sgdm {_needs()}")
-
-
-def _needs() -> str:
-    return f"needs another Ultralytics than {ultralytics.__version__}; tested is {versions.TESTED}"
-
-
 def _stock_function() -> FunctionType:
     """Return Ultralytics' own function, also from below what another plugin put around it."""
     current = tasks.parse_model
     cells = [cell.cell_contents for cell in getattr(current, "__closure__", None) or ()]
     for function in (inspect.unwrap(current), *cells, ultralytics.nn.parse_model):
-        if isinstance(function, FunctionType) and is_stock(function) and function.__globals__ is vars(tasks):
+        if isinstance(function, FunctionType) and function.__globals__ is vars(tasks):
             return function
     name = f"{getattr(current, '__module__', '')}.{getattr(current, '__qualname__', type(current).__name__)}"
     raise TypeError(f"parse_model was replaced by {name.lstrip('.')}; import ultralytics_sgdm before it")

@@ -15,12 +15,6 @@ _DONE = "__sgdm_replaced__"  # attribute of a module or class: names of the func
 _FOLDER = Path(ultralytics.__file__).parent
 
 
-def is_stock(function: Any) -> bool:
-    """Return whether a function's code stands in a file of Ultralytics."""
-    code = getattr(function, "__code__", None)
-    return code is not None and _FOLDER in Path(code.co_filename).parents
-
-
 def wrap(owner: Any, name: str, make: Callable[[Callable], Callable], everywhere: bool = False) -> None:
     """Replace the function `name` of a module or class by one that calls it.
 
@@ -38,7 +32,7 @@ def wrap(owner: Any, name: str, make: Callable[[Callable], Callable], everywhere
     """
     current = getattr(owner, name)
     done = vars(owner).get(_DONE, frozenset())
-    if name in done and not is_stock(current):
+    if name in done and not _is_stock(current):
         return
     ours = functools.wraps(current)(make(current))
     setattr(owner, name, ours)
@@ -48,3 +42,8 @@ def wrap(owner: Any, name: str, make: Callable[[Callable], Callable], everywhere
             held = vars(module).get(name) if key.partition(".")[0] == "ultralytics" else None
             if held is current or (held is not None and held is inspect.unwrap(current)):
                 setattr(module, name, ours)
+
+
+def _is_stock(function: Any) -> bool:
+    code = getattr(function, "__code__", None)
+    return code is not None and _FOLDER in Path(code.co_filename).parents

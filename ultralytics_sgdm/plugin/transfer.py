@@ -18,8 +18,6 @@ from ultralytics.utils import LOGGER
 from ..transfer import added_modules, follow_rows, rename, report, row_names
 from .patching import wrap
 
-FEATURE = "pretrained weights do not follow inserted rows"
-
 
 def install() -> None:
     """Let weights follow the rows of a model with inserted ones, and say what moved, what did not and why."""

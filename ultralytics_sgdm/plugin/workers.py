@@ -18,7 +18,6 @@ from ultralytics.utils import dist, tuner
 from ..nn.registry import Registered, register_layer, registered_layers
 from .patching import wrap
 
-FEATURE = "multi-GPU training and tuning do not know registered layers"
 _KEY = "ultralytics_sgdm"
 
 
