@@ -7,6 +7,7 @@ from setuptools import find_packages, setup
 
 here = Path(__file__).parent
 version = re.search(r'^__version__ = "(.+)"$', (here / "ultralytics_sgdm/__init__.py").read_text(), re.M).group(1)
+oldest = re.search(r'^OLDEST, .* = "([^"]+)"', (here / "ultralytics_sgdm/versions.py").read_text(), re.M).group(1)
 
 setup(
     name="ultralytics-sgdm",
@@ -20,7 +21,7 @@ setup(
     package_dir={"ultralytics_sgdm.cfg": "cfg"},
     package_data={"ultralytics_sgdm": ["py.typed"], "ultralytics_sgdm.cfg": ["models/*.yaml", "datasets/*.yaml"]},
     install_requires=[
-        "ultralytics>=8.4.140,<8.5",
+        f"ultralytics>={oldest},<8.5",
         "torch>=2.4",
         "torchvision>=0.19",
         "opencv-python>=4.7",

@@ -211,11 +211,12 @@ def _request(archive: Archive, part: Path) -> bool:
             write_file(_state(part), json.dumps(state).encode())
             require_space(part.parent, state["size"] or 0)
         with (
-            part.open("ab", buffering=0) as f,  # what was received is on disk when the process is killed
+            part.open("ab") as f,
             TQDM(total=state["size"], initial=have, desc=archive.name, unit="B", unit_scale=True) as bar,
         ):
             for chunk in response.iter_content(CHUNK):
                 f.write(chunk)
+                f.flush()  # what was received is in the file when the process is killed
                 bar.update(len(chunk))
     return state["size"] is None or _size(part) >= state["size"]
 
