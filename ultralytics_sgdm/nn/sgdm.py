@@ -7,10 +7,12 @@ of asymmetric static kernels, each a depthwise convolution shared by all samples
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
 
+from ..configs import ConfigError
 from .dynamic import ChannelBranch, SpatialBranch, check_kernel, check_positive, mix, razor_width, zero_init
 from .registry import register_layer
 
@@ -73,3 +75,12 @@ class SGDM(nn.Module):
         gamma = self.spatial(u).split(1, 1)
         responses = [conv(u) for conv in self.static]
         return self.expand(self.act(mix(responses, alpha, gamma))).add_(self.shortcut(x))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what a pickled checkpoint holds, unless it is of a form that computed something else."""
+        super().__setstate__(state)
+        if not all(type(conv) is nn.Conv2d for conv in [*self.static, self.expand]):
+            raise ConfigError(
+                "this checkpoint holds SGDM in a form from before 0.1.0, with BatchNorm behind its static kernels; "
+                "this version cannot run it, train again from the stock weights"
+            )
