@@ -12,6 +12,7 @@ here = Path(__file__).parent
 outside = tempfile.mkdtemp()  # so that an installation leaves nothing in the clone
 atexit.register(shutil.rmtree, outside, ignore_errors=True)
 version = re.search(r'^__version__ = "(.+)"$', (here / "ultralytics_sgdm/__init__.py").read_text(), re.M).group(1)
+oldest = re.search(r'^OLDEST, .* = "([^"]+)"', (here / "ultralytics_sgdm/versions.py").read_text(), re.M).group(1)
 
 setup(
     name="ultralytics-sgdm",
@@ -26,7 +27,7 @@ setup(
     package_dir={"ultralytics_sgdm.cfg": "cfg"},
     package_data={"ultralytics_sgdm": ["py.typed"], "ultralytics_sgdm.cfg": ["models/*.yaml", "datasets/*.yaml"]},
     install_requires=[
-        "ultralytics>=8.4.140,<8.5",
+        f"ultralytics>={oldest},<8.5",
         "torch>=2.4",
         "torchvision>=0.19",
         "opencv-python>=4.7",

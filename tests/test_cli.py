@@ -171,7 +171,7 @@ def test_no_traceback_for_a_row_of_a_yaml(yolo, tmp_path):
 def test_a_dataset_mistake_in_training_is_one_line_too(yolo, tmp_path):
     out = yolo("train", "model=yolov8n-sgdm.yaml", "data=shaps.yaml", cwd=tmp_path, status=2)
     assert "Traceback" not in out
-    assert "error: 'shaps.yaml' does not exist; did you mean 'shapes.yaml'" in out
+    assert "error: data='shaps.yaml' does not exist; did you mean 'shapes.yaml'" in out
 
 
 @pytest.mark.parametrize(

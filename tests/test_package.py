@@ -9,6 +9,7 @@ from pathlib import Path
 import pytest
 
 import ultralytics_sgdm
+from ultralytics_sgdm import versions
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -16,8 +17,8 @@ README = (ROOT / "README.md").read_text(encoding="utf-8")
 
 def test_the_supported_versions_are_those_of_setup():
     setup = (ROOT / "setup.py").read_text()
-    low, high = re.search(r'"ultralytics>=([\d.]+),(<[\d.]+)"', setup).groups()
-    assert re.search(rf"ultralytics {low} to [\d.]+ \(`{high}`\)", README)
+    limit = re.search(r'"ultralytics>={oldest},(<[\d.]+)"', setup).group(1)
+    assert f"ultralytics {versions.OLDEST} to {versions.NEWEST} (`{limit}`)" in README
     assert re.search(rf"torch {re.search(r'torch>=([0-9.]+)', setup).group(1)}\S* to", README)
 
 

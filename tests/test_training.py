@@ -76,6 +76,16 @@ def test_a_process_that_never_imports_us_loads_the_checkpoint(shell, best):
     assert "C2fSGDM" in shell(sys.executable, "-c", script)
 
 
+def test_safe_loading_takes_what_the_process_knows(shell, best):
+    """Ultralytics refuses classes that nobody has imported, and that is what its flag is for."""
+    script = f"from ultralytics import YOLO; print(type(YOLO({str(best)!r}).model.model[4]).__name__)"
+    flag = {"ULTRALYTICS_SAFE_LOAD": "1"}
+    assert "C2fSGDM" in shell(sys.executable, "-c", f"import ultralytics_sgdm; {script}", **flag)
+    if hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # older torch loads as ever
+        refused = shell(sys.executable, "-c", script, status=1, **flag)
+        assert "references types outside the supported Ultralytics checkpoint format" in refused
+
+
 def test_export_to_onnx_gives_the_same_outputs_with_constant_weights(yolo, folder, best):
     onnx = pytest.importorskip("onnx")
     onnxruntime = pytest.importorskip("onnxruntime")

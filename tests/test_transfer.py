@@ -1,7 +1,6 @@
 """Stock weights in equipped models, with and without inserted rows, and training that moves the added parts alone."""
 
 import re
-from types import SimpleNamespace
 
 import pytest
 import torch
@@ -11,10 +10,8 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 
-from ultralytics_sgdm import SGDM, plugin
-from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm import SGDM
 from ultralytics_sgdm.data import make_shapes
-from ultralytics_sgdm.nn.csp import A2C2fSGDM
 from ultralytics_sgdm.transfer import added_modules, follow_rows
 
 
@@ -98,6 +95,27 @@ def test_other_rows_than_those_of_the_model_move_by_name(checkpoint, said):
     assert re.search(r"; \d+ did not because the rows of the two models differ \(model\.2\.0", said[-1])
 
 
+def test_a_first_convolution_for_other_channels_moves(checkpoint, said):
+    _, stock = checkpoint("yolov8n")
+    model = DetectionModel("yolov8n-sgdm.yaml", ch=1, verbose=False)
+    model.load(stock)
+    torch.testing.assert_close(model.model[0].conv.weight, stock.model[0].conv.weight.sum(1, keepdim=True))
+    moved = (
+        "355 of 355 pretrained tensors moved, 1 of them made to fit another shape (model.0.conv.weight); 126 tensors"
+    )
+    assert moved in said[-1]
+
+
+def test_a_keyword_of_a_newer_ultralytics_is_passed_on(checkpoint):
+    from ultralytics_sgdm.plugin.transfer import _following_rows
+
+    given = {}
+    _, stock = checkpoint("yolov6n")
+    follow = _following_rows(lambda self, weights, verbose=True, strict=False: given.update(strict=strict))
+    follow(YOLO("yolov6n-sgdm.yaml").model, stock, strict=True)
+    assert given == {"strict": True}
+
+
 def test_stock_models_load_as_ever(checkpoint, said):
     file, _ = checkpoint("yolov6n")
     YOLO("yolov6n.yaml").load(file)
@@ -140,29 +158,3 @@ def test_freezing_stock_trains_the_added_parts_alone(yolo, checkpoint, tmp_path)
     added = [name for name, _ in added_modules(saved["model"])]
     assert all(ours[f"{name}.expand.weight"].abs().max() > 0 for name in added)
     assert all((ours[f"{name}.razor.bn.running_mean"] != 0).any() for name in added)
-
-
-def trainer_of(model, freeze="stock"):
-    return SimpleNamespace(args=SimpleNamespace(freeze=freeze), model=model, freeze_layer_names=[".dfl"])
-
-
-def test_freezing_reaches_parameters_of_a_block_itself():
-    block = A2C2fSGDM(64, 64, 1, True, 1, True)  # its gamma belongs to no layer inside it
-    trainer = trainer_of(nn.Sequential(block))
-    plugin._freeze_stock(trainer)
-    assert not block.gamma.requires_grad
-    assert {name for name, p in block.named_parameters() if p.requires_grad} == {
-        f"sgdm.{name}" for name, _ in block.sgdm.named_parameters()
-    }
-    assert set(trainer.freeze_layer_names) == {".dfl"} | {
-        f"0.{name}" for name, m in block.named_modules() if isinstance(m, nn.BatchNorm2d) and "sgdm" not in name
-    }
-
-
-def test_freezing_needs_something_to_train_and_a_known_value():
-    with pytest.raises(ConfigError, match="freeze='stock' leaves nothing to train"):
-        plugin._freeze_stock(trainer_of(nn.Sequential(nn.Conv2d(3, 3, 1))))
-    with pytest.raises(ConfigError, match="freeze='stok' must be 'stock', a number of layers, or a list"):
-        plugin._check_freeze(trainer_of(None, "stok"))
-    for known in (None, 3, [1, 2], "stock"):
-        plugin._check_freeze(trainer_of(None, known))

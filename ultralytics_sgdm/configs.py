@@ -4,20 +4,77 @@ from __future__ import annotations
 
 import difflib
 import re
+from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
 
 _PACKAGE = Path(__file__).resolve().parent
 CFG = next(d for d in (_PACKAGE / "cfg", _PACKAGE.parent / "cfg") if d.is_dir())  # in a wheel, in a checkout
-MODULE_SUFFIXES = ("-sgdm", "-rdconv")
+OPPONENTS = ("cbam", "ca", "condconv", "odconv", "rfaconv")  # what SGDM is compared with, see `evidence.opponents`
+EQUIPPED = ("sgdm", *OPPONENTS)  # names that equip a model when it is loaded
+MODULE_SUFFIXES = ("-sgdm", "-rdconv", *(f"-{name}" for name in OPPONENTS))
 
 
 class ConfigError(ValueError):
     """What the user wrote in a YAML or on the command line is wrong; the message names the place and the fix."""
 
+    __str__ = Exception.__str__  # beside KeyError or SyntaxError, which have their own way to show the message
+
 
 class ConfigNotFoundError(ConfigError, FileNotFoundError):
     """A YAML that was named is nowhere to be found."""
+
+
+class ConfigKeyError(ConfigError, KeyError):
+    """A name in a YAML is unknown, or a key that it needs is missing."""
+
+
+class ConfigTypeError(ConfigError, TypeError):
+    """A value in a YAML is of another type than it must be."""
+
+
+class ConfigIndexError(ConfigError, IndexError):
+    """A row of a YAML has too few values, or refers to a layer that is not there."""
+
+
+class ConfigAttributeError(ConfigError, AttributeError):
+    """A name in a YAML is no member of the module that it stands behind."""
+
+
+class ConfigArithmeticError(ConfigError, ArithmeticError):
+    """A number in a YAML leads to an impossible sum."""
+
+
+class ConfigRuntimeError(ConfigError, RuntimeError):
+    """A value in a YAML is refused by PyTorch."""
+
+
+class ConfigVersionError(ConfigError, RuntimeError):
+    """The installed Ultralytics does not allow what was asked for."""
+
+
+_KINDS = (
+    ConfigNotFoundError,
+    ConfigKeyError,
+    ConfigTypeError,
+    ConfigIndexError,
+    ConfigAttributeError,
+    ConfigArithmeticError,
+    ConfigRuntimeError,
+)
+
+
+def config_error(message: str, cause: BaseException) -> ConfigError:
+    """Return a ConfigError raised from `cause` that is of its kind too, so that who caught the one catches the other.
+
+    Args:
+        message: What is wrong, where, and what it should be.
+        cause: Error that Python, PyTorch or Ultralytics raised.
+    """
+    kind = next((kind for kind in _KINDS if isinstance(cause, kind.__bases__[1])), ConfigError)
+    error = kind(message)
+    error.__cause__ = cause
+    return error
 
 
 def shipped(kind: str) -> list[Path]:
@@ -54,22 +111,34 @@ def find_yaml(name: str | Path) -> Path | None:
     return next((c for c in candidates if c.is_file()), None)
 
 
-def equipped_from(name: str | Path) -> Path | None:
-    """Return the YAML that `<model>-sgdm.yaml` equips: `<model>.yaml`, unless a file of the name exists."""
+def equipped_from(name: str | Path) -> tuple[Path, str] | None:
+    """Return what `<model>-<module>.yaml` means: the YAML `<model>.yaml` and the name of what equips it.
+
+    None if a file of the name exists, or it ends in none of `EQUIPPED`.
+    """
     path = Path(name)
-    if not path.stem.endswith("-sgdm") or find_yaml(path):
+    stem, _, module = path.stem.rpartition("-")
+    if module not in EQUIPPED or not stem or find_yaml(path):
         return None
-    return path.with_name(path.stem.removesuffix("-sgdm") + path.suffix)
+    return path.with_name(stem + path.suffix), module
 
 
-def layer_place(spec: dict[str, Any], i: int) -> str:
+def yaml_name(spec: Mapping[str, Any]) -> str:
+    """Return what errors call the file of a model dictionary."""
+    return str(spec.get("yaml_file") or "model YAML")
+
+
+def layer_place(spec: Mapping[str, Any], i: int) -> str:
     """Return where layer `i` of a model dictionary stands: file, section and row."""
     section, row = ("backbone", i) if i < len(spec["backbone"]) else ("head", i - len(spec["backbone"]))
-    file = spec.get("yaml_file", "model YAML")
-    return f"{file}, {section} row {row + 1} (layer {i}), {spec[section][row]}"
+    return f"{yaml_name(spec)}, {section} row {row + 1} (layer {i}), {spec[section][row]}"
 
 
-def near_names(name: str, known: list[str]) -> str:
-    """Return "; did you mean 'A' or 'B'?" with the names of `known` nearest to `name`, or an empty string."""
-    near = difflib.get_close_matches(name, known, 2, cutoff=0.6)
-    return f"; did you mean {' or '.join(map(repr, near))}?" if near else ""
+def near_names(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'A' or 'B'?" with the names of `known` nearest to `name`, or an empty string.
+
+    Capitals do not count: `sgdm` is as near to `SGDM` as a name can be.
+    """
+    names = {k.casefold(): k for k in known}
+    near = difflib.get_close_matches(name.casefold(), names, 2, cutoff=0.6)
+    return f"; did you mean {' or '.join(repr(names[n]) for n in near)}?" if near else ""

@@ -19,6 +19,7 @@ import yaml
 from ultralytics.nn import tasks
 
 from .configs import ConfigError, layer_place, near_names, with_scale
+from .extras import extra
 from .nn.registry import registered_layers
 from .skeleton import Feature, count, features, skeleton
 
@@ -192,9 +193,23 @@ def equip(
         outline=result,
     )
     if target:
-        with target.open("x", encoding="utf-8") as f:
-            f.write(equipped.text(target.name))
+        try:
+            with target.open("x", encoding="utf-8") as f:
+                f.write(equipped.text(target.name))
+        except OSError as e:
+            raise ConfigError(f"out={target} cannot be written: {e.strerror or e}") from e
     return equipped
+
+
+def equip_by_name(model: Path, name: str) -> Equipped:
+    """Equip a model as a name of `configs.EQUIPPED` says: with SGDM, or with what it is compared with.
+
+    Raises:
+        ConfigError: As `equip` does, or if the extra `compare` is not installed.
+    """
+    if name == "sgdm":
+        return equip(model)
+    return extra(f"{__package__}.evidence.opponents.table", "compare").equipped(model, name)
 
 
 def _new_file(path: Path) -> Path:
@@ -226,10 +241,7 @@ def _parameters(budget: str | float) -> float:
 def _load(model: str | Path) -> dict[str, Any]:
     if Path(model).suffix.lower() not in (".yaml", ".yml"):
         raise ConfigError(f"model={model} is no YAML; equip the YAML, and give weights to training with pretrained=")
-    spec = tasks.yaml_model_load(model)
-    if not (isinstance(spec.get("backbone"), list) and isinstance(spec.get("head"), list)):
-        raise ConfigError(f"model={model} is no model YAML: it lacks the lists 'backbone' and 'head'")
-    return spec
+    return tasks.yaml_model_load(model)
 
 
 def _rows(spec: dict[str, Any]) -> list[list]:
@@ -285,8 +297,14 @@ def _nothing_to_equip(spec: dict[str, Any], at: str, region: set[int]) -> Config
 
 def _nearest_ratio(cls: type[torch.nn.Module], channels: list[int], budget: float) -> float:
     _arguments(cls, RATIO)
-    ratios = [r for r in RATIOS if r <= min(channels)]
-    return min(ratios, key=lambda r: abs(sum(_cost(cls, c, r) for c in channels) - budget))
+    costs = {r: sum(_cost(cls, c, r) for c in channels) for r in RATIOS if r <= min(channels)}
+    low, high = min(costs, key=costs.get), max(costs, key=costs.get)
+    if not costs[low] <= budget <= costs[high]:
+        raise ConfigError(
+            f"budget={budget:.0f} is out of reach here: {cls.__name__} adds from {costs[low]:,} (ratio={low:g}) to "
+            f"{costs[high]:,} parameters (ratio={high:g}); choose in between, or other places with at="
+        )
+    return min(costs, key=lambda r: abs(costs[r] - budget))
 
 
 @functools.cache

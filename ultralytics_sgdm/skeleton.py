@@ -6,6 +6,8 @@ Nothing is allocated or computed, so the largest model takes a fraction of a sec
 from __future__ import annotations
 
 import math
+from collections.abc import Iterator
+from contextlib import contextmanager
 from copy import deepcopy
 from typing import Any, NamedTuple
 
@@ -17,6 +19,7 @@ from ultralytics.utils.torch_utils import get_flops
 
 from .configs import ConfigError, layer_place
 
+SHAPELESS = (torch.nn.BatchNorm2d, torch.nn.SiLU, torch.nn.ReLU)  # most of the time on the meta device
 IMAGE = 256  # pixels: every stage from P1/2 to P6/64 has a map of its own size
 
 
@@ -58,18 +61,32 @@ def features(model: tasks.BaseModel) -> list[Feature | None]:
     x: Any = torch.empty(1, model.yaml.get("channels", 3), IMAGE, IMAGE, device="meta")
     text = torch.empty(1, model.yaml.get("nc", 1), 512, device="meta")  # what YOLO-World's neck reads besides
     outputs: list[Any] = []
-    for layer in model.model[:-1]:
-        if layer.f != -1:
-            x = outputs[layer.f] if isinstance(layer.f, int) else [x if j == -1 else outputs[j] for j in layer.f]
-        try:
-            if isinstance(layer, ImagePoolingAttn):
-                text = layer(x, text)
-            else:
-                x = layer(x, text) if isinstance(layer, C2fAttn) else layer(x)
-        except (LookupError, RuntimeError, TypeError, ValueError) as e:
-            raise ConfigError(f"{layer_place(model.yaml, layer.i)}: {e}") from e
-        outputs.append(x)
+    with _without(model, *SHAPELESS):
+        for layer in model.model[:-1]:
+            if layer.f != -1:
+                x = outputs[layer.f] if isinstance(layer.f, int) else [x if j == -1 else outputs[j] for j in layer.f]
+            try:
+                if isinstance(layer, ImagePoolingAttn):
+                    text = layer(x, text)
+                else:
+                    x = layer(x, text) if isinstance(layer, C2fAttn) else layer(x)
+            except (LookupError, RuntimeError, TypeError, ValueError) as e:
+                raise ConfigError(f"{layer_place(model.yaml, layer.i)}: {e}") from e
+            outputs.append(x)
     return [_feature(y) for y in outputs]
+
+
+@contextmanager
+def _without(model: torch.nn.Module, *kinds: type[torch.nn.Module]) -> Iterator[None]:
+    """Let the layers of some kinds give what they take."""
+    skipped = [m for m in model.modules() if type(m) in kinds]
+    for m in skipped:
+        m.forward = lambda x: x
+    try:
+        yield
+    finally:
+        for m in skipped:
+            del m.forward
 
 
 def _feature(y: Any) -> Feature | None:

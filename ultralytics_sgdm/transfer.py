@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 from collections import Counter
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from typing import Any
 
 from torch import Tensor, nn
@@ -19,6 +19,24 @@ def added_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
         like = layers.get(type(module))
         if like and not isinstance(module, like):
             yield name, module
+
+
+def stock_parameters(model: nn.Module) -> Iterator[tuple[str, nn.Parameter]]:
+    """Yield name and parameter of all that is in a model but its added modules."""
+    kept = {id(p) for _, module in added_modules(model) for p in module.parameters()}
+    yield from ((name, p) for name, p in model.named_parameters() if id(p) not in kept)
+
+
+def stock_norms(model: nn.Module) -> Iterator[tuple[str, nn.BatchNorm2d]]:
+    """Yield name and module of each BatchNorm of a model but those of its added modules."""
+    kept = {id(m) for _, module in added_modules(model) for m in module.modules()}
+    yield from ((n, m) for n, m in model.named_modules() if isinstance(m, nn.BatchNorm2d) and id(m) not in kept)
+
+
+def is_untrained(model: nn.Module) -> bool:
+    """Return whether the stock part of a model is as it was initialised: no batch has passed a BatchNorm of it."""
+    norms = [m for _, m in stock_norms(model) if m.running_mean is not None]
+    return bool(norms) and not any(m.running_mean.any() for m in norms)
 
 
 def row_names(spec: Mapping[str, Any]) -> list[str]:
@@ -42,7 +60,11 @@ def rename(state: Mapping[str, Tensor], places: Mapping[int, int]) -> dict[str, 
 
 
 def report(
-    given: Mapping[str, Tensor], left: Mapping[str, Tensor], model: nn.Module, places: Mapping[int, int] | None
+    given: Mapping[str, Tensor],
+    left: Mapping[str, Tensor],
+    model: nn.Module,
+    places: Mapping[int, int] | None,
+    adapted: Collection[str] = (),
 ) -> str:
     """Return one line on what moved into `model`, what did not and why.
 
@@ -51,13 +73,16 @@ def report(
         left: Those of `given` that Ultralytics did not match by class name.
         model: The model after loading.
         places: Where each row of the weights stands in the model; None if the rows are others.
+        adapted: Those of another shape that Ultralytics made fit, as for other input channels.
     """
     own = model.state_dict()
     unknown = [k for k in left if k not in own]
-    unfit = [k for k in left if k in own and own[k].shape != left[k].shape]
+    unfit = [k for k in left if k in own and own[k].shape != left[k].shape and k not in adapted]
     text = f"{len(given) - len(unknown) - len(unfit)} of {len(given)} pretrained tensors moved"
     if shifted := sum(i != j for i, j in (places or {}).items()):
         text += f", {shifted} rows of them behind inserted rows"
+    if adapted:
+        text += f", {len(adapted)} of them made to fit another shape ({_some(list(adapted))})"
     if unfit:
         text += f"; {len(unfit)} did not because the shape differs ({_some(unfit)})"
     if unknown:

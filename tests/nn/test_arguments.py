@@ -18,6 +18,20 @@ def test_rdconv_refuses_strides(s):
         RDConv(32, 32, 3, s)
 
 
+@pytest.mark.parametrize("layer", [SGDM, RDConv])
+@pytest.mark.parametrize(
+    ("c1", "c2", "name"), [(8, -8, "c2"), (8.0, 8, "c1"), (0, 8, "c1"), (8, "8", "c2"), (True, 8, "c1")]
+)
+def test_channels_are_positive_integers(layer, c1, c2, name):
+    with pytest.raises(ValueError, match=rf"^{name} must be a positive integer \((in|out)put channels\), got"):
+        layer(c1, c2)
+
+
+def test_kernels_wider_than_any_map_are_refused():
+    with pytest.raises(ValueError, match="k must be at most 255, which is wider than any feature map, got 257"):
+        RDConv(32, 32, 257)
+
+
 @pytest.mark.parametrize("ratio", [0.9, 0, 33, "2", None])
 @pytest.mark.parametrize("layer", [SGDM, lambda c1, c2, ratio: RDConv(c1, c2, ratio=ratio)])
 def test_ratio_must_leave_something(layer, ratio):

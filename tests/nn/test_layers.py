@@ -100,6 +100,19 @@ def test_gradients_are_those_of_finite_differences(layer):
     assert torch.autograd.gradcheck(call, (x, *values), fast_mode=True)
 
 
+def test_gradients_of_each_sample_at_once_are_those_of_one_after_the_other(layer):
+    parameters = dict(layer.named_parameters())
+
+    def loss(parameters, x):
+        return torch.func.functional_call(layer, parameters, x.unsqueeze(0)).square().sum()
+
+    x = torch.randn(3, 32, 5, 4)
+    together = torch.func.vmap(torch.func.grad(loss), (None, 0))(parameters, x)
+    for i in range(3):
+        alone = torch.func.grad(loss)(parameters, x[i])
+        assert all(close(together[k][i], alone[k], 1e-4) for k in alone)
+
+
 def test_bf16_autocast_and_channels_last(layer):
     x = torch.randn(2, 32, 9, 8)
     with torch.no_grad():

@@ -215,6 +215,7 @@ def _request(archive: Archive, part: Path) -> bool:
         ):
             for chunk in response.iter_content(CHUNK):
                 f.write(chunk)
+                f.flush()  # what was received is in the file when the process is killed
                 bar.update(len(chunk))
     return state["size"] is None or _size(part) >= state["size"]
 

@@ -79,6 +79,7 @@ def with_sgdm(block: type[nn.Module]) -> type[nn.Module]:
                 """As `forward`, with `split` in place of `chunk` inside the stock block."""
                 return self.sgdm(super().forward_split(x))
 
+    Block.row_options = f"{{{', '.join(f'{option}: ...' for option in OPTIONS)}}}"
     Block.__name__ = Block.__qualname__ = name
     Block.__module__ = sys._getframe(1).f_globals["__name__"]
     options = inspect.Parameter("options", inspect.Parameter.VAR_POSITIONAL)

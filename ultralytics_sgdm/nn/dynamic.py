@@ -19,6 +19,7 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
 
+LARGEST_KERNEL = 255
 BLOCK = 16  # SIMD blocks and tensor cores: a width that is no multiple of it costs time and brings nothing
 
 
@@ -37,14 +38,27 @@ def razor_width(channels: int, ratio: float) -> int:
     return min(channels, max(BLOCK, int(channels / ratio / BLOCK + 0.5) * BLOCK))
 
 
+def check_positive(value: int, name: str, meaning: str) -> int:
+    """Return `value` if it is a positive integer.
+
+    Raises:
+        ValueError: If it is anything else; `name` and `meaning` are what the message calls it.
+    """
+    if isinstance(value, bool) or not isinstance(value, int) or value < 1:
+        raise ValueError(f"{name} must be a positive integer ({meaning}), got {value!r}")
+    return value
+
+
 def check_kernel(k: int, name: str = "k") -> int:
-    """Return `k` if it is an odd positive integer (the sizes that keep a map's centre in place).
+    """Return `k` if it is an odd positive integer (the sizes that keep a map's centre in place) up to LARGEST_KERNEL.
 
     Raises:
         ValueError: If it is anything else; `name` is what the message calls it.
     """
     if isinstance(k, bool) or not isinstance(k, int) or k < 1 or k % 2 == 0:
         raise ValueError(f"{name} must be an odd positive integer such as 3, 5 or 7, got {k!r}")
+    if k > LARGEST_KERNEL:
+        raise ValueError(f"{name} must be at most {LARGEST_KERNEL}, which is wider than any feature map, got {k!r}")
     return k
 
 
@@ -73,6 +87,8 @@ def _mix(responses: Sequence[Tensor], alpha: Sequence[Tensor], gamma: Sequence[T
 
 class Mixture(torch.autograd.Function):
     """`mix` for training: products are computed again in the backward pass, not kept for it."""
+
+    generate_vmap_rule = True  # for torch.func.vmap of a gradient
 
     @staticmethod
     def forward(*tensors: Tensor) -> Tensor:

@@ -11,7 +11,7 @@ import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
 
-from .dynamic import ChannelBranch, SpatialBranch, check_kernel, mix, razor_width
+from .dynamic import ChannelBranch, SpatialBranch, check_kernel, check_positive, mix, razor_width
 from .registry import register_layer
 
 
@@ -29,13 +29,14 @@ class RDConv(nn.Module):
         ratio: The Razor Operation keeps about `c1 / ratio` features, in blocks of 16.
 
     Raises:
-        ValueError: If k is not odd, s is not a positive integer, or ratio is not a number from 1 to c1.
+        ValueError: If c1, c2 or s is no positive integer, k is not odd, or ratio is not a number from 1 to c1.
     """
 
     def __init__(self, c1: int, c2: int, k: int = 3, s: int = 1, ratio: float = 4) -> None:
         super().__init__()
-        if isinstance(s, bool) or not isinstance(s, int) or s < 1:
-            raise ValueError(f"s must be a positive integer (the stride), got {s!r}")
+        check_positive(c1, "c1", "input channels")
+        check_positive(c2, "c2", "output channels")
+        check_positive(s, "s", "the stride")
         c = razor_width(c1, ratio)
         self.razor = Conv(c1, c, 1)
         self.base = nn.Conv2d(c, c, check_kernel(k), s, k // 2, groups=c, bias=False)

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import builtins
 from collections.abc import Callable, Iterator
 from typing import NamedTuple, TypeVar, overload
 
 import torch
 import ultralytics.nn.modules
 from torch import nn
+from ultralytics.nn import tasks
 from ultralytics.nn.modules import Conv
 
 Layer = TypeVar("Layer", bound=type[nn.Module])
@@ -47,7 +49,8 @@ def register_layer(cls=None, *, like=Conv):
 
     Raises:
         TypeError: If `cls` is no nn.Module class.
-        ValueError: If the name is taken by a stock layer or by another class, or `like` is unknown.
+        ValueError: If the name is taken by a stock layer, by what the parser uses or by another class, or `like` is
+            unknown.
     """
     if cls is None:
         return lambda decorated: register_layer(decorated, like=like)
@@ -59,6 +62,9 @@ def register_layer(cls=None, *, like=Conv):
     if name in _layers and identity(_layers[name].cls) != identity(cls):
         taken = ".".join(identity(_layers[name].cls))
         raise ValueError(f"the layer name {name!r} is taken by {taken}; give your class another name")
+    meant = getattr(tasks, name, getattr(builtins, name, None))  # where the parser looks names up
+    if meant is not None and not (isinstance(meant, type) and identity(meant) == identity(cls)):
+        raise ValueError(f"the name {name!r} means something else inside Ultralytics; give your class another name")
     _layers[name] = Registered(cls, stock_layer(like))
     torch.serialization.add_safe_globals([cls])  # for ULTRALYTICS_SAFE_LOAD
     return cls

@@ -7,11 +7,13 @@ of asymmetric static kernels, each a depthwise convolution shared by all samples
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
 
-from .dynamic import ChannelBranch, SpatialBranch, check_kernel, mix, razor_width, zero_init
+from ..configs import ConfigError
+from .dynamic import ChannelBranch, SpatialBranch, check_kernel, check_positive, mix, razor_width, zero_init
 from .registry import register_layer
 
 KERNELS = ((1, 3), (3, 1), (1, 11), (11, 1))
@@ -46,11 +48,14 @@ class SGDM(nn.Module):
         kernels: (height, width) of each static kernel, odd.
 
     Raises:
-        ValueError: If ratio is not a number from 1 to c1, or kernels is not a list of pairs of odd sizes.
+        ValueError: If c1 or c2 is no positive integer, ratio no number from 1 to c1, or kernels no list of pairs of
+            odd sizes.
     """
 
     def __init__(self, c1: int, c2: int, ratio: float = 3, kernels: Sequence[Sequence[int]] = KERNELS) -> None:
         super().__init__()
+        check_positive(c1, "c1", "input channels")
+        check_positive(c2, "c2", "output channels")
         kernels = check_kernels(kernels)
         c = razor_width(c1, ratio)
         self.razor = Conv(c1, c, 1)
@@ -70,3 +75,12 @@ class SGDM(nn.Module):
         gamma = self.spatial(u).split(1, 1)
         responses = [conv(u) for conv in self.static]
         return self.expand(self.act(mix(responses, alpha, gamma))).add_(self.shortcut(x))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Take what a pickled checkpoint holds, unless it is of a form that computed something else."""
+        super().__setstate__(state)
+        if not all(type(conv) is nn.Conv2d for conv in [*self.static, self.expand]):
+            raise ConfigError(
+                "this checkpoint holds SGDM in a form from before 0.1.0, with BatchNorm behind its static kernels; "
+                "this version cannot run it, train again from the stock weights"
+            )

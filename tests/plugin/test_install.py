@@ -1,0 +1,184 @@
+"""Beside other plugins, with an Ultralytics that is not known, and after a reload: stock models stay usable."""
+
+import sys
+import textwrap
+
+import pytest
+
+TAIL = """
+import logging
+from ultralytics import YOLO
+from ultralytics.utils import LOGGER
+said = []
+LOGGER.warning = lambda text, *a: said.append(str(text))
+import ultralytics_sgdm
+ours = [text for text in said if "ultralytics_sgdm" in text]
+print("WARNINGS", len(ours), *ours)
+print("STOCK", len(YOLO("yolov8n.yaml").model.model))
+try:
+    print("OURS", type(YOLO("yolov8n-sgdm.yaml").model.model[4]).__name__)
+except Exception as e:
+    print("OURS", type(e).__name__, e)
+"""
+
+
+@pytest.fixture
+def python(shell, tmp_path):
+    """Run a script, then a build of a stock and of our model; return what was said, each by its first word."""
+
+    def run(script, tail=TAIL):
+        (tmp_path / "script.py").write_text(textwrap.dedent(script) + tail)
+        lines = shell(sys.executable, "script.py", cwd=tmp_path).splitlines()
+        return {line.split()[0]: line.partition(" ")[2] for line in lines if line.split()[:1] and line[0].isupper()}
+
+    return run
+
+
+OTHER = """
+import functools
+from ultralytics.nn import tasks
+stock = tasks.parse_model
+{}
+def parse_model(*args, **kwargs):
+    print("OTHER was", "called")
+    return stock(*args, **kwargs)
+tasks.parse_model = parse_model
+"""
+
+
+@pytest.mark.parametrize("decorator", ["@functools.wraps(stock)", ""])
+def test_what_another_plugin_put_around_the_parser_stays(python, decorator):
+    said = python(OTHER.format(decorator))
+    assert said["WARNINGS"] == "0" and said["STOCK"] == "23" and said["OURS"] == "C2fSGDM"
+    assert said["OTHER"] == "was called"
+
+
+def test_a_parser_that_another_plugin_replaced_is_named(python):
+    said = python("""
+        import ultralytics.nn
+        from ultralytics.nn import tasks
+        class Parser:
+            __module__, __qualname__ = "rival", "Parser"
+            def __init__(self, parser):
+                self.parser = parser
+            def __call__(self, *args, **kwargs):
+                return self.parser(*args, **kwargs)
+        ultralytics.nn.parse_model = tasks.parse_model = Parser(tasks.parse_model)
+    """)
+    assert said["STOCK"] == "23"
+    assert said["WARNINGS"].startswith("1 ")
+    assert "parse_model was replaced by rival.Parser; import ultralytics_sgdm before it" in said["WARNINGS"]
+    assert "C2fSGDM needs another Ultralytics than" in said["OURS"]
+
+
+def test_a_keyword_more_in_the_parser_is_passed_on(python, tmp_path):
+    said = python("""
+        import inspect, linecache
+        import ultralytics.nn
+        from ultralytics.nn import tasks
+        source = inspect.getsource(tasks.parse_model).replace("verbose=True)", "verbose=True, more=None)", 1)
+        open("newer.py", "w").write(source)
+        exec(compile(source, "newer.py", "exec"), vars(tasks))
+        ultralytics.nn.parse_model = tasks.parse_model
+    """)
+    assert (said["WARNINGS"], said["STOCK"], said["OURS"]) == ("0", "23", "C2fSGDM")
+
+
+UNKNOWN = """
+import inspect
+import ultralytics
+ultralytics.__version__ = "8.9.0"
+from ultralytics.nn import tasks
+known = inspect.getsourcelines
+def getsourcelines(of):
+    if getattr(of, "__name__", "") == "parse_model":
+        raise OSError("could not get source code")
+    return known(of)
+inspect.getsourcelines = getsourcelines
+"""
+
+
+def test_with_a_parser_that_is_not_known_stock_models_go_on_with_one_warning(python):
+    said = python(UNKNOWN)
+    assert said["STOCK"] == "23"
+    assert said["WARNINGS"].startswith("1 ultralytics_sgdm was tested with Ultralytics 8.4.")
+    assert (
+        "this is 8.9.0: models with registered layers (RDConv, SGDM, ...) are refused (OSError: could"
+        in said["WARNINGS"]
+    )
+    assert said["OURS"].startswith("ConfigVersionError yolov8n-sgdm.yaml, backbone row 5 (layer 4)")
+    assert "C2fSGDM needs another Ultralytics than 8.9.0; tested is Ultralytics 8.4." in said["OURS"]
+
+
+def test_the_command_of_an_unknown_ultralytics(shell, tmp_path):
+    (tmp_path / "run.py").write_text(UNKNOWN + "from ultralytics_sgdm.cli import main\nmain()\n")
+    out = shell(sys.executable, "run.py", "version", cwd=tmp_path)
+    assert out.count("ultralytics_sgdm was tested with") == 1 and "Traceback" not in out and "8.9.0" in out
+    out = shell(
+        sys.executable, "run.py", "train", "model=yolov8n-sgdm.yaml", "data=coco8.yaml", cwd=tmp_path, status=None
+    )
+    assert "Traceback" not in out
+    assert out.splitlines()[-1].startswith("error: ") and "tested is Ultralytics 8.4." in out.splitlines()[-1]
+
+
+@pytest.mark.parametrize(
+    ("gone", "missing"),
+    [
+        ("from ultralytics.nn import tasks; del tasks.BaseModel.load", "pretrained weights do not follow"),
+        ("from ultralytics.utils import dist; del dist.torch_save", "multi-GPU training and tuning"),
+        ("from ultralytics.engine.trainer import BaseTrainer as B; del B.check_resume", "freeze=stock has no effect"),
+        ("import sys; sys.modules['ultralytics.engine.exporter'] = None", "half-precision ONNX"),
+        ("import ultralytics.data.utils as u; del u.check_file", "shipped YAMLs are not found"),
+    ],
+)
+def test_a_seam_that_is_gone_takes_its_feature_alone(python, gone, missing):
+    said = python(gone)
+    assert said["WARNINGS"].startswith("1 ") and missing in said["WARNINGS"]
+    assert "AttributeError" in said["WARNINGS"] or "ModuleNotFoundError" in said["WARNINGS"]
+    assert said["STOCK"] == "23" and said["OURS"] == "C2fSGDM"
+
+
+def test_a_version_outside_the_range_is_warned_of_once(python):
+    said = python(
+        """
+        import ultralytics
+        ultralytics.__version__ = "8.5.1"
+        """,
+        TAIL + 'ultralytics_sgdm.plugin.install()\nprint("AGAIN", len(said))\n',
+    )
+    assert said["WARNINGS"].startswith("1 ultralytics_sgdm was tested with Ultralytics 8.4.")
+    assert said["WARNINGS"].endswith("this is 8.5.1") and said["OURS"] == "C2fSGDM" and said["AGAIN"] == "1"
+
+
+def test_a_reload_of_ours_or_theirs_changes_nothing(python):
+    said = python(
+        "",
+        TAIL
+        + textwrap.dedent("""
+        import importlib, sys
+        import ultralytics.nn.tasks as tasks
+        from ultralytics.utils import callbacks, checks
+        lines = []
+        LOGGER.info = lambda text, *a: lines.append(str(text))
+        def use():
+            lines.clear()
+            model = YOLO("yolov6n-sgdm.yaml")
+            model.model.load(YOLO("yolov6n.yaml").model)
+            return sum("335 of 335 pretrained tensors moved" in line for line in lines)
+        before = use()
+        plugin = ultralytics_sgdm.plugin
+        for name in [n for n in sys.modules if n.startswith("ultralytics_sgdm.plugin")] + ["ultralytics_sgdm"]:
+            importlib.reload(sys.modules[name])
+        plugin.install()
+        mine = use()
+        depth = 0
+        wrapped = checks.check_file
+        while hasattr(wrapped, "__wrapped__"):
+            wrapped, depth = wrapped.__wrapped__, depth + 1
+        importlib.reload(tasks)
+        theirs = use()
+        print("RELOADED", before, mine, depth, theirs)
+        print("CALLBACKS", sum(len(c) for c in callbacks.get_default_callbacks().values()))
+        """),
+    )
+    assert said["RELOADED"] == "1 1 1 1"

@@ -1,0 +1,152 @@
+"""What model YAMLs may name, what the parser makes of it, and what it says of mistakes in a row."""
+
+import traceback
+
+import pytest
+import torch
+from torch import nn
+from ultralytics import YOLO
+from ultralytics.nn import tasks
+from ultralytics.nn.modules import C2f
+
+from ultralytics_sgdm import register_layer
+from ultralytics_sgdm.configs import ConfigError
+
+
+@register_layer
+class Shift(nn.Module):
+    """A user's own layer, parsed like Conv."""
+
+    def __init__(self, c1, c2, bias=0.0):
+        super().__init__()
+        self.conv, self.bias = nn.Conv2d(c1, c2, 1), bias
+
+    def forward(self, x):
+        return self.conv(x) + self.bias
+
+
+@register_layer(like=C2f)
+class Deep(nn.Sequential):
+    """A user's own block, parsed like C2f: the repeats come third."""
+
+    def __init__(self, c1, c2, n=1):
+        super().__init__(nn.Conv2d(c1, c2, 1), *(nn.Conv2d(c2, c2, 1) for _ in range(n)))
+
+
+@pytest.mark.parametrize("scale", "nm")
+@pytest.mark.parametrize(("ours", "stock"), [("yolov8{}-sgdm", "yolov8{}"), ("yolov5{}-sgdm", "yolov5{}")])
+def test_every_stock_tensor_keeps_its_name_and_shape(ours, stock, scale):
+    ours, stock = (YOLO(f"{name.format(scale)}.yaml").model.state_dict() for name in (ours, stock))
+    assert {k: v.shape for k, v in stock.items()} == {k: v.shape for k, v in ours.items() if ".sgdm." not in k}
+
+
+def test_a_detector_starts_with_exactly_the_outputs_of_the_stock_one():
+    ours, stock = YOLO("yolov8n-sgdm.yaml").model.eval(), YOLO("yolov8n.yaml").model.eval()
+    ours.load(stock, verbose=False)
+    x = torch.rand(2, 3, 96, 64)
+    with torch.no_grad():
+        assert torch.equal(ours(x)[0], stock(x)[0])
+
+
+def test_fuse_leaves_the_outputs_and_no_batchnorm():
+    from helpers import close, randomize
+
+    model = YOLO("yolov8n-sgdm.yaml").model.eval()
+    for m in model.modules():
+        if type(m).__name__ == "SGDM":
+            randomize(m)
+    x = torch.rand(1, 3, 64, 96)
+    with torch.no_grad():
+        before = model(x)[0]
+        after = model.fuse(verbose=False)(x)[0]
+    assert close(after, before, 1e-5)
+    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
+
+
+def test_a_users_own_layers_in_a_yaml(model_yaml):
+    model = YOLO(model_yaml(3, [-1, 1, "Shift", [256, 2.5]])).model.model
+    assert (model[3].conv.in_channels, model[3].conv.out_channels, model[3].bias) == (32, 64, 2.5)
+    model = YOLO(model_yaml(4, [-1, 6, "Deep", [256]])).model.model
+    assert (len(model[4]), model[4][0].in_channels, model[4][0].out_channels) == (3, 64, 64)
+    assert model[5].conv.in_channels == 64
+
+
+def test_a_traceback_shows_the_lines_of_ultralytics(model_yaml):
+    with pytest.raises(ConfigError) as caught:
+        YOLO(model_yaml(4, [-1, 6, "RDConv", [256, 2]]))
+    frames = traceback.extract_tb(caught.value.__cause__.__traceback__)
+    assert any(f.filename == tasks.__file__ and "m(*args)" in f.line for f in frames)
+
+
+@pytest.mark.parametrize(
+    ("index", "row", "kind", "message"),
+    [
+        (4, [-1, 6, "C2fSGMD", [256]], KeyError, "backbone row 5 (layer 4), [-1, 6, 'C2fSGMD', [256]]: unknown module"),
+        (4, [-1, 6, "c2fsgdm", [256]], KeyError, "unknown module 'c2fsgdm'; did you mean 'C2fSGDM'"),
+        (4, [-1, 1, "CBAM", [256]], KeyError, "class MyCBAM(CBAM): pass; register_layer(MyCBAM), and name that"),
+        (5, [-1, 1, "nn.Convv2d", [64]], AttributeError, "unknown module 'nn.Convv2d'; did you mean 'nn.Conv2d'"),
+        (5, [-1, 1, "torchvision.ops.Deform", [64]], AttributeError, "did you mean 'torchvision.ops.DeformConv2d'"),
+        (12, [-1, 3, "C2fSGDM", [512, {"ration": 3}]], ValueError, "head row 3 (layer 12)"),
+        (12, [-1, 3, "C2fSGDM", [512, {"ration": 3}]], ValueError, "did you mean 'ratio'"),
+        (12, [-1, 3, "C2fSGDM", [512, {"ratio": 999}]], ValueError, "ratio must be a number from 1 to"),
+        (12, [-1, 3, "C2fSGDM", [512, True, 3]], ValueError, "divisible by groups"),
+        (
+            *(12, [-1, 3, "C2fSGDM", [512, True, 3]], ValueError),
+            "the row is written C2fSGDM, [c2, shortcut=False, g=1, e=0.5, {ratio: ..., kernels: ...}]",
+        ),
+        (5, [-1, 1, "RDConv", [512, 4, 2]], ValueError, "k must be an odd positive integer such as 3, 5 or 7, got 4"),
+        (5, [-1, 1, "RDConv", [512, 4, 2]], ValueError, "the row is written RDConv, [c2, k=3, s=1, ratio=4]"),
+        (5, [-1, 1, "RDConv", [512, "three", 2]], TypeError, "k must be a number, got 'three'"),
+        (5, [-1, 1, "SGDM", []], TypeError, "c2 missing; the row is written SGDM, [c2, ratio=3, kernels="),
+        (5, [-1, 1, "SGDM", [64, 3, [[1, 99999]]]], ValueError, "each width in kernels must be at most 255"),
+        (5, [-1, 1, "Conv", [512, 3, 2, None, 1, 1, True, 9]], TypeError, "8 arguments, Conv takes at most 7; the row"),
+        (5, [-1, 1, "Conv", []], TypeError, "c2 missing; the row is written Conv, [c2, k=1, s=1"),
+        (5, [-1, 1, "Conv", [0, 3, 2]], TypeError, "c2 must be a number of channels above 0, got 0"),
+        (5, [-1, 1, "Conv", [-64, 3, 2]], TypeError, "c2 must be a number of channels above 0, got -64"),
+        (5, [-1, 1, "Conv", ["wide", 3, 2]], TypeError, "c2 must be a number of channels above 0, got 'wide'"),
+        (5, [-1, 1, "nn.Conv2d", [64, -64, 3]], RuntimeError, "negative dimension"),
+        (
+            4,
+            [-1, 6, "Deep", [256, 1, 2, 3]],
+            TypeError,
+            "4 arguments, Deep takes at most 1; the row is written Deep, [c2]",
+        ),
+        (15, [-1, 3, "C2fSGDM", ["nc"]], None, ""),
+        (15, [-1, 3, "C2fSGDM", ["128"]], None, ""),
+    ],
+)
+def test_errors_name_the_file_the_row_and_the_fix_and_are_of_their_old_kind(model_yaml, index, row, kind, message):
+    file = model_yaml(index, row)
+    if kind is None:
+        YOLO(file)
+        return
+    with pytest.raises(ConfigError) as error:
+        YOLO(file)
+    assert "yolov8n-mine.yaml, " in str(error.value) and f"(layer {index}), {row}: " in str(error.value)
+    assert message in str(error.value) and "\n" not in str(error.value)
+    assert isinstance(error.value, kind)
+
+
+def test_an_activation_that_is_none_is_named(tmp_path):
+    (tmp_path / "a.yaml").write_text(
+        "nc: 1\nactivation: Swish\nbackbone: [[-1, 1, Conv, [16]]]\nhead: [[[0], 1, Detect, [nc]]]\n"
+    )
+    with pytest.raises(ConfigError, match=r"a\.yaml: activation 'Swish': .* it must be such as nn\.SiLU\(\)"):
+        YOLO(tmp_path / "a.yaml")
+
+
+def test_a_class_of_ones_own_makes_a_stock_layer_known(model_yaml, monkeypatch):
+    from ultralytics.nn.modules import CBAM
+
+    from ultralytics_sgdm.nn import registry
+
+    monkeypatch.setattr(registry, "_layers", dict(registry._layers))
+    register_layer(type("MyCBAM", (CBAM,), {"__init__": lambda self, c1, c2: CBAM.__init__(self, c1)}))
+    assert isinstance(YOLO(model_yaml(4, [-1, 1, "MyCBAM", [256]])).model.model[4], CBAM)
+
+
+@pytest.mark.parametrize("name", ["Path", "LOGGER", "max", "len", "make_divisible", "torch"])
+def test_a_layer_cannot_take_a_name_that_the_parser_uses(name):
+    with pytest.raises(ValueError, match=f"the name '{name}' means something else inside Ultralytics; give your class"):
+        register_layer(type(name, (nn.Module,), {}))
+    YOLO("yolov8n.yaml")

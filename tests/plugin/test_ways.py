@@ -1,0 +1,188 @@
+"""Every way into a trainer or exporter of Ultralytics: `freeze=stock` and valid half precision hold in each."""
+
+import pickle
+import sys
+import textwrap
+
+import cloudpickle
+import pytest
+import torch
+import yaml
+from torch import nn
+from ultralytics import YOLO
+from ultralytics.models.yolo.detect import DetectionTrainer
+from ultralytics.nn.tasks import DetectionModel
+from ultralytics.utils import tuner
+from ultralytics.utils.callbacks.base import get_default_callbacks
+from ultralytics.utils.dist import generate_ddp_file
+
+from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.data import make_shapes
+from ultralytics_sgdm.transfer import stock_norms, stock_parameters
+
+TINY = {"epochs": 1, "imgsz": 32, "batch": 4, "workers": 0, "device": "cpu", "plots": False, "val": False}
+LEARN = {"optimizer": "AdamW", "lr0": 0.01, "warmup_epochs": 0, "nbs": 4}
+
+
+@pytest.fixture(scope="module")
+def folder(tmp_path_factory):
+    """A folder with a small data set and a checkpoint that has seen data, as far as its statistics tell."""
+    folder = tmp_path_factory.mktemp("ways")
+    make_shapes(folder / "shapes", train=8, val=2, size=64)
+    spec = {"path": str(folder / "shapes"), "train": "images/train", "val": "images/val", "names": list("abcdef")}
+    (folder / "small.yaml").write_text(yaml.safe_dump(spec))
+    torch.manual_seed(0)
+    model = YOLO("yolov8n-sgdm.yaml")
+    model.model = DetectionModel("yolov8n-sgdm.yaml", nc=6, verbose=False)
+    for m in model.model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean.normal_(std=0.1)
+    model.save(folder / "sgdm.pt")
+    return folder
+
+
+@pytest.fixture
+def options(folder, tmp_path):
+    return {"data": str(folder / "small.yaml"), "project": str(tmp_path), "name": "run", **TINY, **LEARN}
+
+
+def changed(folder, trained):
+    """Return how many stock and how many added tensors differ between the checkpoint and what was trained from it."""
+    before, after = (torch.load(f, weights_only=False)["model"].float() for f in (folder / "sgdm.pt", trained))
+    stock = {n for n, _ in stock_parameters(before)} | {f"{n}.running_mean" for n, _ in stock_norms(before)}
+    old, new = before.state_dict(), after.state_dict()
+    differ = {k for k in old if not torch.equal(old[k], new[k])}
+    return len(differ & stock), len(differ - stock)
+
+
+def assert_frozen(folder, trained):
+    stock, added = changed(folder, trained)
+    assert stock == 0 and added > 0
+
+
+def test_a_script_that_never_imports_us(shell, folder, tmp_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    script = f"""
+        from ultralytics import YOLO
+        options = dict(data={str(folder / "small.yaml")!r}, project={str(tmp_path)!r}, **{ {**TINY, **LEARN}!r})
+        YOLO({str(folder / "sgdm.pt")!r}).train(freeze="stock", name="plain", **options)
+        model = YOLO({str(folder / "sgdm.pt")!r})
+        model.reset_callbacks()
+        model.train(freeze="stock", name="reset", **options)
+        try:
+            YOLO({str(folder / "sgdm.pt")!r}).train(freeze="stok", name="wrong", **options)
+        except ValueError as e:
+            print("refused:", e)
+        import onnx
+        model = YOLO({str(folder / "sgdm.pt")!r})
+        model.reset_callbacks()
+        onnx.checker.check_model(onnx.load(model.export(format="onnx", half=True, imgsz=32)), full_check=True)
+    """
+    out = shell(sys.executable, "-c", textwrap.dedent(script), cwd=tmp_path)
+    assert "refused: freeze='stok' must be 'stock', a number of layers, or a list of layers such as [0, 1, 2]" in out
+    for name in ("plain", "reset"):
+        assert_frozen(folder, tmp_path / name / "weights/last.pt")
+
+
+def test_a_trainer_of_ones_own(folder, options, tmp_path):
+    class Mine(DetectionTrainer):
+        def get_model(self, *args, **kwargs):
+            return super().get_model(*args, **kwargs)
+
+    YOLO(folder / "sgdm.pt").train(trainer=Mine, freeze="stock", **options)
+    assert_frozen(folder, tmp_path / "run/weights/last.pt")
+
+
+def test_workers_of_several_gpus(shell, folder, options, tmp_path):
+    """What Ultralytics writes for them, run on one CPU, though no callback of anyone is left."""
+    overrides = {**options, "model": str(folder / "sgdm.pt"), "freeze": "stock"}
+    trainer = DetectionTrainer(overrides=overrides, _callbacks={k: [] for k in get_default_callbacks()})
+    shell(sys.executable, generate_ddp_file(trainer))
+    assert_frozen(folder, tmp_path / "run/weights/last.pt")
+
+
+def test_the_command_line_started_for_several_data_sets(folder, options, tmp_path):
+    YOLO(folder / "sgdm.pt").train(freeze="stock", **{**options, "data": [options["data"]], "name": None})
+    assert_frozen(folder, tmp_path / "multitrain/small/weights/last.pt")
+
+
+def test_tuning(folder, options, tmp_path):
+    YOLO(folder / "sgdm.pt").tune(iterations=1, freeze="stock", space={"box": (5.0, 6.0)}, **options)
+    assert_frozen(folder, tmp_path / "run/weights/last.pt")
+
+
+def test_the_command_of_tuning_knows_us_with_a_stock_model(shell, tmp_path):
+    from ultralytics.cfg import _YOLO_CLI_COMMAND
+
+    YOLO("yolov8n.yaml").save(tmp_path / "stock.pt")
+    arguments = ["train", f"model={tmp_path / 'stock.pt'}", "data=shaps.yaml", "device=cpu"]
+    assert "did you mean 'shapes.yaml'" in shell(*_YOLO_CLI_COMMAND, *arguments, cwd=tmp_path, status=None)
+
+
+def test_workers_of_ray(shell, folder, tmp_path, monkeypatch):
+    """Ray pickles the model for them: whoever unpickles it has the plugin, also for a model of stock layers."""
+    sent = []
+    monkeypatch.setattr(tuner.run_ray_tune, "__wrapped__", None, raising=False)
+    stock = YOLO("yolov8n.yaml")
+
+    def put(model, **_):
+        sent.append(cloudpickle.dumps(model))
+
+    from ultralytics_sgdm.plugin import workers
+
+    workers._with_setup_in_model(put)(stock)
+    assert not hasattr(stock, "ultralytics_sgdm") and workers._KEY not in vars(stock)
+    (tmp_path / "model.pkl").write_bytes(sent[0])
+    script = "import pickle, sys; pickle.load(open('model.pkl', 'rb')); print('ultralytics_sgdm.plugin' in sys.modules)"
+    assert shell(sys.executable, "-c", script, cwd=tmp_path).splitlines()[-1] == "True"
+    assert tuner.run_ray_tune.__code__.co_filename == workers.__file__
+
+
+def test_training_with_a_teacher_and_going_on_with_it(folder, options, tmp_path):
+    options |= {"distill_model": str(folder / "sgdm.pt"), "imgsz": 64, "epochs": 2, "freeze": "stock"}
+
+    class StoppedError(Exception):
+        pass
+
+    def stop(trainer):
+        raise StoppedError
+
+    model = YOLO(folder / "sgdm.pt")
+    model.add_callback("on_model_save", stop)
+    with pytest.raises(StoppedError):
+        model.train(exist_ok=True, **options)
+    assert_frozen_student(folder, tmp_path / "run/weights/last.pt")
+    YOLO(tmp_path / "run/weights/last.pt").train(resume=True)
+    assert_frozen(folder, tmp_path / "run/weights/last.pt")
+
+
+def assert_frozen_student(folder, file):
+    saved = torch.load(file, weights_only=False)["ema"].student_model.float().state_dict()
+    stock = torch.load(folder / "sgdm.pt", weights_only=False)["model"].float()
+    assert [n for n, p in stock_parameters(stock) if not torch.equal(saved[n], p)] == []
+
+
+def test_benchmarking_exports_as_exporting_does(folder, tmp_path, monkeypatch):
+    onnx = pytest.importorskip("onnx")
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "sgdm.pt").write_bytes((folder / "sgdm.pt").read_bytes())
+    YOLO("sgdm.pt").benchmark(data=str(folder / "small.yaml"), imgsz=32, half=True, device="cpu", format="onnx")
+    onnx.checker.check_model(onnx.load(tmp_path / "sgdm.onnx"), full_check=True)
+
+
+@pytest.mark.parametrize("method", [pickle, cloudpickle])
+def test_a_model_object_can_be_sent_elsewhere(folder, method):
+    assert method.loads(method.dumps(YOLO(folder / "sgdm.pt"))).task == "detect"
+
+
+def test_a_trainer_that_undoes_the_freezing_is_refused(folder, options):
+    class Undoing(DetectionTrainer):
+        def get_validator(self):
+            for p in self.model.parameters():
+                p.requires_grad_(True)
+            return super().get_validator()
+
+    with pytest.raises(ConfigError, match="this trainer sets stock layers free after they were frozen"):
+        YOLO(folder / "sgdm.pt").train(trainer=Undoing, freeze="stock", **options)

@@ -1,0 +1,96 @@
+"""YAMLs are found by their names, and read strictly.
+
+The facts: `check_file` searches the working directory and Ultralytics' own tree, and `yaml_model_load` drops the first
+digit+letter of the whole path that looks like a scale. A file that `check_file` finds under the first name it is asked
+for is never asked for under the second, so finding by the file's stem there mends both. `yaml_model_load` reads the
+file it found with `YAML.load`, which takes what is no model too.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable
+from pathlib import Path
+from typing import Any
+
+import ultralytics.data.utils
+import ultralytics.engine.model
+from ultralytics.nn import tasks
+from ultralytics.utils import ROOT, YAML, checks
+
+from .. import plugin, validation
+from ..configs import EQUIPPED, ConfigNotFoundError, equipped_from, find_yaml, near_names, shipped, with_scale
+from ..equipment import equip_by_name
+from .patching import wrap
+
+
+def install() -> None:
+    """Let YAMLs be found by their shipped names, and a model's by its scaled name in any folder."""
+    wrap(checks, "check_file", _finding_yamls, everywhere=True)
+    wrap(ultralytics.data.utils, "check_file", _naming_data)
+    wrap(tasks, "yaml_model_load", _loading_models, everywhere=True)
+    tasks.YAML = _ModelYAML
+
+
+def _finding_yamls(check_file: Callable) -> Callable:
+    def find(file: str | Path, *args: Any, **kwargs: Any) -> str | list:
+        name = str(file).strip()
+        if "://" in name or not name.lower().endswith((".yaml", ".yml")):
+            return check_file(file, *args, **kwargs)
+        try:
+            return check_file(str(find_yaml(name) or name), *args, **kwargs)
+        except FileNotFoundError as e:
+            raise _not_found(name, "", [*_models(), *_data_sets()]) from e
+
+    return find
+
+
+def _naming_data(check_file: Callable) -> Callable:
+    def find(file: str | Path, *args: Any, **kwargs: Any) -> str | list:
+        try:
+            return check_file(file, *args, **kwargs)
+        except ConfigNotFoundError as e:
+            raise _not_found(str(file), "data=", _data_sets()) from e
+
+    return find
+
+
+def _loading_models(yaml_model_load: Callable) -> Callable:
+    def load(path: str | Path, *args: Any, **kwargs: Any) -> dict:
+        plugin.install()  # again, for what was loaded anew since
+        equipped = equipped_from(path)
+        try:
+            if equipped:
+                return {**equip_by_name(*equipped).spec, "yaml_file": str(path)}
+            spec = yaml_model_load(path, *args, **kwargs)
+        except ConfigNotFoundError as e:  # of the name without its scale letter
+            raise _not_found(str(path), "model=", _models()) from e
+        validation.check_model(spec)
+        return spec
+
+    return load
+
+
+class _ModelYAML(YAML):
+    """What `nn.tasks` reads model YAMLs with: refuses what is no mapping, by file and line."""
+
+    @classmethod
+    def load(cls, file: str | Path = "data.yaml", *args: Any, **kwargs: Any) -> dict:
+        validation.read_yaml(file)
+        return super().load(file, *args, **kwargs)
+
+
+def _not_found(name: str, argument: str, known: Iterable[str]) -> ConfigNotFoundError:
+    return ConfigNotFoundError(f"{argument}'{name}' does not exist{near_names(Path(name).name, sorted(known))}")
+
+
+def _models() -> set[str]:
+    stock = [f.stem for f in (ROOT / "cfg/models").rglob("*.yaml")]
+    models = {
+        *(f"{stem}{suffix}.yaml" for stem in stock for suffix in ("", *(f"-{module}" for module in EQUIPPED))),
+        *(f.name for f in shipped("models")),
+    }
+    return {with_scale(model, scale) for model in models for scale in ("", *"nsmlx")}
+
+
+def _data_sets() -> set[str]:
+    return {f.name for f in (*shipped("datasets"), *(ROOT / "cfg/datasets").glob("*.yaml"))}
