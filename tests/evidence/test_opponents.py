@@ -17,7 +17,7 @@ from torch.utils.flop_counter import FlopCounterMode
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
-from ultralytics_sgdm import SGDM, RDConv, equip, register_layer
+from ultralytics_sgdm import SGDM, RDConv, configs, equip, register_layer
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.evidence import opponents
@@ -413,3 +413,11 @@ def test_a_file_of_layers_is_what_python_finds_by_its_name(tmp_path, monkeypatch
     (tmp_path / "json.py").touch()
     with pytest.raises(ConfigError, match=r"json.py: Python finds another module named json; rename the file"):
         import_layers([str(tmp_path / "json.py")])
+
+
+@pytest.mark.parametrize("name", configs.OPPONENTS)
+def test_a_name_equips_at_load(name):
+    model = YOLO(f"yolo11n-{name}.yaml").model
+    assert model.yaml["yaml_file"] == f"yolo11n-{name}.yaml"
+    cls = CLASSES[opponents.NAMES[name].rpartition(".")[2]]
+    assert sum(isinstance(m, cls) for m in model.modules()) == len(table.equipped("yolo11n.yaml", name).blocks) > 5

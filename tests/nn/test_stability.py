@@ -14,15 +14,12 @@ import torch
 from torch import nn
 from ultralytics.nn.modules import Conv
 
-import ultralytics_sgdm
 from ultralytics_sgdm import SGDM
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.nn.registry import registered_layers
 
 SNAPSHOT = Path(__file__).with_name("layers.json")
-OURS = {
-    name: entry for name, entry in registered_layers() if entry.cls.__module__.startswith(ultralytics_sgdm.__name__)
-}
+OURS = {name: entry for name, entry in registered_layers() if entry.cls.__module__.startswith("ultralytics_sgdm.nn")}
 
 
 def small(cls):

@@ -29,6 +29,7 @@ from ..configs import (
     near_names,
     yaml_name,
 )
+from ..evidence import opponents
 from ..nn.registry import registered_layers
 from ..validation import Form, check_layers, check_rows, form
 
@@ -150,6 +151,9 @@ def _find_layer(d: dict, i: int, name: str) -> None:
                 raise ConfigAttributeError(f"{layer_place(d, i)}: unknown module {name!r}{near}")
             return
     if hasattr(tasks, name):
+        return
+    if opponents.register(name):
+        _expose_layers()
         return
     if hasattr(ultralytics.nn.modules, name):
         way = f"class My{name}({name}): pass; register_layer(My{name})"
