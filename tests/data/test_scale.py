@@ -15,7 +15,7 @@ def test_the_benchmark_runs(tmp_path, shell):
     rows = json.loads(out.read_text())["runs"]
     assert [row["form"] for row in rows] == ["voc"] * 4 + ["coco"] * 4
     measured = [row for row in rows if row["run"] != "killed"]
-    assert all(row["peak_mb"] >= row["started_mb"] > 0 and row["seconds"] > 0 for row in measured)
+    assert all(row["peak_mb"] >= row["started_mb"] > 0 and row["seconds"] >= 0 for row in measured)
     assert not (tmp_path / "work").exists()
 
 
