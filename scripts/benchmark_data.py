@@ -103,7 +103,9 @@ def run(kind: str, folder: Path, dest: Path, stop: Callable[[], bool]) -> dict[s
 
 def benchmark(folder: Path, images: int) -> Iterator[dict[str, Any]]:
     """Yield a row per form of the source and kind of run."""
-    make_source(folder / "src", images)
+    maker = multiprocessing.get_context("spawn").Process(target=make_source, args=(folder / "src", images))
+    maker.start()  # in a process of its own: a process starts with the peak of the one that started it
+    maker.join()
     for kind in ("voc", "coco"):
         killed = folder / f"{kind}-killed"
 

@@ -18,7 +18,7 @@ from small_sets import an_object, make_voc, tree, write_image
 
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import convert_coco_json, convert_voc
-from ultralytics_sgdm.data.voc import BadXMLError, read_xml
+from ultralytics_sgdm.data.voc_xml import BadXMLError, read_xml
 
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 100))
 fuzz = settings(

@@ -4,7 +4,7 @@ import pytest
 from small_sets import tree, write_image
 
 from ultralytics_sgdm.configs import ConfigError
-from ultralytics_sgdm.data import layout
+from ultralytics_sgdm.data import layout, update
 from ultralytics_sgdm.data.layout import Expected, Object, Sample, Split, claimed, write_set
 
 OPTIONS = {"images": "hardlink"}
@@ -27,9 +27,9 @@ def write(dest, splits, options=OPTIONS, **more):
 
 def test_the_validation_list_is_written_last(tmp_path, splits, monkeypatch):
     written = []
-    write_file, place_file = layout.write_file, layout.place_file
-    monkeypatch.setattr(layout, "write_file", lambda path, c: (written.append(path.name), write_file(path, c)))
-    monkeypatch.setattr(layout, "place_file", lambda s, t, how: (written.append(t.name), place_file(s, t, how)))
+    write_file, place_file = update.write_file, update.place_file
+    monkeypatch.setattr(update, "write_file", lambda path, c: (written.append(path.name), write_file(path, c)))
+    monkeypatch.setattr(update, "place_file", lambda s, t, how: (written.append(t.name), place_file(s, t, how)))
     write(tmp_path / "dest", splits)
     assert written[:2] == ["conversion.json", "written.sha256"]
     assert written[-5:] == ["conversion.json", "data.yaml", "train.txt", "val.txt", "written.sha256"]

@@ -16,7 +16,7 @@ from ultralytics.data.utils import check_det_dataset
 from ultralytics_sgdm import cli
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import convert_voc
-from ultralytics_sgdm.data.voc import BadXMLError, read_xml
+from ultralytics_sgdm.data.voc_xml import BadXMLError, read_xml
 
 
 @pytest.fixture

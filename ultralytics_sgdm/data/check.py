@@ -22,7 +22,7 @@ from ultralytics.utils.patches import imread
 from ..configs import ConfigError
 from .files import naming_disk_errors
 from .images import BadImageError, inspect_image
-from .layout import shorten
+from .update import shorten
 
 SPLITS = ("train", "val", "test")
 TOLERANCE = 0.01  # of the picture, by which Ultralytics lets a box stick out

@@ -6,46 +6,29 @@ DEST/SPLIT.txt             the images of the split; the validation split's list 
 DEST/data.yaml             what `yolo train data=` takes
 DEST/conversion.json       the options, the counts, and what was skipped and why
 DEST/written.sha256        checksum of each text that was written: how a file that the user changed is told from ours
-
-A set changes only in this order: what is to be written is entered in written.sha256, data.yaml and the lists go, the
-labels and images change, data.yaml and the lists come back. So at every moment there is the old set, the new, or none.
 """
 
 from __future__ import annotations
 
 import contextlib
-import hashlib
 import json
 import os
-from collections import Counter, defaultdict
-from collections.abc import Iterable, Iterator, Mapping, Sequence, Set
+from collections import Counter
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import yaml
 from ultralytics.data.utils import img2label_paths
-from ultralytics.utils import LOGGER, TQDM
+from ultralytics.utils import LOGGER
 
 from ..configs import ConfigError, near_names
-from .files import (
-    PLACING,
-    has_content,
-    locked,
-    naming_disk_errors,
-    needs_placing,
-    place_file,
-    read_text,
-    require_space,
-    write_file,
-)
+from .files import PLACING, locked, naming_disk_errors, needs_placing, read_text, require_space
 from .images import BadImageError
+from .update import DATASET_YAML, RECORD, WRITTEN, read_written, shorten, update_set
 
-RECORD = "conversion.json"
-WRITTEN = "written.sha256"
-DATASET_YAML = "data.yaml"
 DIFFICULT = ("drop", "keep")
-SHOWN = 20  # lines of what was skipped that are printed
 LONGEST = 240  # bytes of a file's name; file systems take 255, and .part is added
 
 
@@ -181,7 +164,7 @@ def check_unclaimed(dest: Path, splits: Iterable[str] = ()) -> None:
     """Raise ConfigError if a folder holds a data set, or a file of a name that we write, that no conversion wrote."""
     names = ("images", "labels", DATASET_YAML, RECORD, WRITTEN, *(f"{split}.txt" for split in splits))
     taken = [name for name in names if os.path.lexists(dest / name)]
-    if taken and not (dest / RECORD).is_file() and RECORD not in _read_written(dest):
+    if taken and not (dest / RECORD).is_file() and RECORD not in read_written(dest):
         raise ConfigError(f"{dest} already holds {' and '.join(taken)} of something else; choose another folder")
 
 
@@ -266,7 +249,7 @@ def write_set(
     for name in sorted(splits, key=lambda name: name == roles["val"]):
         lines = (f"./{_image_path(name, s)}\n" for s in splits[name].samples)
         texts[f"{name}.txt"] = "".join(lines).encode()
-    _write(dest, texts, images, _json({"options": options}))
+    update_set(dest, texts, images, _json({"options": options}))
     _print(dest, record, roles, classes, notes)
     return dest / DATASET_YAML
 
@@ -287,68 +270,6 @@ def _is_missing(sample: Sample, target: Path, how: str) -> bool:
         if sample.intact:
             raise
         return False  # Ultralytics has repaired its copy
-
-
-def _write(dest: Path, texts: Mapping[str, bytes], images: Sequence[tuple[Path, Path, str]], begun: bytes) -> None:
-    """Bring a folder from one complete set to another, visibly incomplete in between.
-
-    Args:
-        dest: The folder.
-        texts: Contents by path in the folder, in the order in which they are to appear: labels, record, YAML, lists.
-        images: What is to be placed where and how.
-        begun: The record of an incomplete set.
-    """
-    known = _read_written(dest)
-    changed = [path for path, content in texts.items() if not has_content(dest / path, content)]
-    foreign = [path for path in changed if _is_foreign(dest / path, known[path])]
-    if foreign:
-        raise ConfigError(
-            f"{dest}: {', '.join(shorten(foreign))} would be overwritten, and was changed since it was written or is "
-            "not ours; delete it to have it written anew, or choose another folder"
-        )
-    final = {path: {_digest(content)} for path, content in texts.items()}
-    if changed or images:
-        if not (dest / RECORD).is_file():
-            write_file(dest / RECORD, begun)
-        both = {path: known[path] | final[path] for path in changed} | {RECORD: known[RECORD] | {_digest(begun)}}
-        _write_written(dest, known | both)
-        marks = list(texts)[list(texts).index(RECORD) :]
-        for path in (DATASET_YAML, *reversed(marks[2:])):
-            (dest / path).unlink(missing_ok=True)
-        write_file(dest / RECORD, begun)
-        for folder in {(dest / path).parent for path in changed} | {target.parent for _, target, _ in images}:
-            folder.mkdir(parents=True, exist_ok=True)
-        for source, target, how in TQDM(images, desc="Placing images"):
-            place_file(source, target, how)
-        for path in TQDM([*(p for p in changed if p not in marks), *marks], desc="Writing labels"):
-            write_file(dest / path, texts[path])
-    _write_written(dest, known | final)
-
-
-def _is_foreign(file: Path, digests: Set[str]) -> bool:
-    """Whether another file than one of these stands there; a record of an earlier version has no checksum."""
-    if not os.path.lexists(file) or (file.name == RECORD and not digests):
-        return False
-    return not file.is_file() or _digest(file.read_bytes()) not in digests
-
-
-def _digest(content: bytes) -> str:
-    return hashlib.sha256(content).hexdigest()
-
-
-def _read_written(dest: Path) -> dict[str, Set[str]]:
-    """Return the checksums that each text of ours may have; during a change these are the old and the new one."""
-    known: dict[str, Set[str]] = defaultdict(frozenset)
-    if (dest / WRITTEN).is_file():
-        for line in (dest / WRITTEN).read_text(encoding="utf-8", errors="replace").splitlines():
-            digest, _, path = line.partition("  ")
-            known[path] |= {digest}
-    return known
-
-
-def _write_written(dest: Path, known: Mapping[str, Set[str]]) -> None:
-    lines = (f"{digest}  {path}\n" for path, digests in known.items() for digest in sorted(digests))
-    write_file(dest / WRITTEN, "".join(lines).encode())
 
 
 def _label(split: Split, classes: Sequence[str], keep_difficult: bool) -> tuple[list[str], dict[str, Any]]:
@@ -466,12 +387,6 @@ def _shared(splits: Mapping[str, Split]) -> list[str]:
     counts = Counter(s.image for split in splits.values() for s in split.samples)
     ids = {s.image: s.id for split in splits.values() for s in split.samples}
     return [ids[image] for image, number in counts.items() if number > 1]
-
-
-def shorten(lines: Sequence[str]) -> list[str]:
-    """Return as many lines as are printed, and how many more there are."""
-    rest = len(lines) - SHOWN
-    return [*lines[:SHOWN], *([f"and {rest} more"] if rest > 0 else [])]
 
 
 def _print(

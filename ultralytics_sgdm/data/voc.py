@@ -1,25 +1,18 @@
 """Pascal-VOC layout (`Annotations/*.xml`, `JPEGImages/`, `ImageSets/Main/*.txt`) to the layout of Ultralytics.
 
-The XML is untrusted: it is read with defusedxml, which refuses entities, and no file name in it is followed out of the
-data set's folder. Every complaint names the file and, where there is one, the line. What looks like an object and is
-none of VOC's is a complaint too: only an annotation that has no object is a background.
+Annotations are untrusted (see `voc_xml`): no file name in them is followed out of the folder of the set. A complaint
+names the file and, where there is one, the line.
 """
 
 from __future__ import annotations
 
-import codecs
-import math
 import os
 import re
 from collections import defaultdict
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
-from xml.sax import SAXParseException
-from xml.sax.handler import ContentHandler
 
-from defusedxml import DefusedXmlException, sax
 from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.utils import NUM_THREADS, TQDM
 
@@ -30,7 +23,6 @@ from .images import BadImageError, inspect_image
 from .layout import (
     DIFFICULT,
     Expected,
-    Object,
     Sample,
     Split,
     as_list,
@@ -40,204 +32,11 @@ from .layout import (
     class_names,
     write_set,
 )
+from .voc_xml import BadXMLError, read_xml, short
 
 IMAGE_SETS = "ImageSets/Main"
-DEEPEST = 4  # annotation/object/bndbox/xmin
-SIDES = ("xmin", "ymin", "xmax", "ymax")
-
-# The VOC2007 development kit, section 4.1 (annotation files): what an annotation, or an object of it, has once.
-ONCE = {
-    *("folder", "filename", "segmented", "source", "source/database", "source/annotation", "source/image", "owner"),
-    *("size", "size/width", "size/height", "size/depth"),
-    *(f"object/{name}" for name in ("name", "pose", "truncated", "difficult", "occluded")),
-    *(f"object/bndbox/{side}" for side in SIDES),
-}
-# What other tools call an object, a box, or a side of it; compared without capitals, "_" and "-".
-OBJECT_LIKE = {
-    *("annotations", "object", "objects", "obj", "item", "instance", "instances", "shape", "region", "target", "label"),
-    *("box", "boxes", "bndbox", "bbox", "boundingbox", "rect", "rectangle", "robndbox", "rotatedbbox", "ellipse"),
-    *("polygon", "polyline", "points", "point", "mask", "cuboid", "keypoints", "segmentation"),
-    *("xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "xtl", "ytl", "xbr", "ybr", "left", "top", "cx", "cy"),
-}
-BOX_NUMBERS = 4  # numbers in an element of another name that make it look like an object
-# Encodings that expat does not read, and what documents that declare them are in (WHATWG Encoding Standard, 4.2).
-MULTIBYTE = {
-    **dict.fromkeys(("gb2312", "gbk", "gb18030"), "gb18030"),
-    **dict.fromkeys(("big5", "big5hkscs"), "big5hkscs"),
-    **dict.fromkeys(("shift_jis", "cp932"), "cp932"),
-    **dict.fromkeys(("euc_kr", "cp949"), "cp949"),
-    "euc_jp": "euc_jp",
-    "iso2022_jp": "iso2022_jp",
-}
-DECLARED = re.compile(
-    rb"""<\?xml\s+version\s*=\s*["'][\d.]+["']\s+encoding\s*=\s*["']([\w.:-]+)["'](\s+standalone\s*=\s*["']\w+["'])?\s*\?>"""
-)
 CLASS_LIST = re.compile(r"(.+?)\s+([+-]?[01])")  # NAME 1, NAME -1 (not in the class), NAME 0 (difficult)
 A_LINE = "a line is the name of an image without suffix; in the list of a class NAME 1, NAME 0 or NAME -1"
-
-
-@dataclass
-class Annotation:
-    """What the conversion needs of one XML file; `size` is None where the file has no usable one."""
-
-    filename: str | None = None
-    size: tuple[int, int] | None = None
-    objects: list[Object] = field(default_factory=list)
-
-
-class BadXMLError(ValueError):
-    """An XML file cannot be used; the message begins with the line."""
-
-
-class _Handler(ContentHandler):
-    """Collects the elements that matter by their whole path, so that others may nest elements of the same names."""
-
-    def __init__(self):
-        self.annotation = Annotation()
-        self.path: list[str] = []
-        self.text: list[str] = []
-        self.values: dict[str, str] = {}  # of the size, or of the present object except its boxes
-        self.sides: list[dict[str, str]] = []  # of each box of the present object
-        self.seen: set[str] = set()  # of the elements that VOC has once
-        self.line = 0
-        self.numbers = 0  # in the present element of the annotation that is none of VOC's
-
-    def setDocumentLocator(self, locator) -> None:  # noqa: N802
-        self.locator = locator
-
-    def startElement(self, name, attrs) -> None:  # noqa: N802
-        self.path.append(name)
-        self.text = []
-        depth, line = len(self.path), self.locator.getLineNumber()
-        if depth == 1:
-            if name != "annotation":
-                raise BadXMLError(f"{line}: no VOC annotation, its root is <{_short(name)}> and not <annotation>")
-            return
-        path = "/".join(self.path[1:]) if depth <= DEEPEST else ""
-        if path == "object":
-            self.values, self.sides, self.line = {}, [], line
-            self.seen = {p for p in self.seen if not p.startswith("object/")}
-        elif path == "object/bndbox":
-            self.sides.append({})
-            self.seen = {p for p in self.seen if not p.startswith("object/bndbox/")}
-        elif path in ONCE:
-            if path in self.seen:
-                raise BadXMLError(f"{line}: <{name}> again, VOC has one in <{self.path[-2]}>")
-            self.seen.add(path)
-        elif self.path[1] == "object":
-            if name == "object":
-                raise BadXMLError(f"{line}: <object> in an <object>; VOC has them one after the other")
-        else:
-            self.numbers = 0 if depth == 2 else self.numbers
-            self.numbers += sum(_is_number(value) for value in attrs.values())
-            self._check_other(name, line)
-
-    def characters(self, content) -> None:
-        self.text.append(content)
-
-    def endElement(self, name) -> None:  # noqa: N802
-        depth = len(self.path)
-        path = "/".join(self.path[1:]) if depth <= DEEPEST else ""
-        text = "".join(self.text).strip()
-        if depth > 1 and path not in ONCE and self.path[1] != "object":
-            self.numbers += sum(map(_is_number, re.split(r"[\s,;]+", text)))
-            self._check_other(self.path[1], self.locator.getLineNumber())
-        self.path.pop()
-        self.text = []
-        if path == "filename":
-            self.annotation.filename = text
-        elif path == "object":
-            self.annotation.objects += self._objects()
-        elif path == "size":
-            self.annotation.size = self._size()
-        elif path.startswith("object/bndbox/"):
-            self.sides[-1][name] = text
-        elif path.startswith(("object/", "size/")):
-            self.values[path] = text
-
-    def _check_other(self, name: str, line: int) -> None:
-        """Refuse an element outside of VOC's that is called like an object or holds as many numbers as a box."""
-        if re.sub("[_-]", "", name).casefold() in OBJECT_LIKE or self.numbers >= BOX_NUMBERS:
-            raise BadXMLError(
-                f"{line}: <{_short(name)}> looks like an object and is not read; VOC has <annotation><object><bndbox>"
-            )
-
-    def _objects(self) -> list[Object]:
-        name = self.values.get("object/name")
-        if not name:
-            raise BadXMLError(f"{self.line}: object without a name")
-        difficult = self.values.get("object/difficult", "").lower() in {"1", "true", "yes"}
-        objects = []
-        for texts in self.sides or [{}]:
-            sides = []
-            for side in SIDES:
-                text = texts.get(side, "")
-                sides.append(float(text) if _is_number(text) else math.nan)
-                if not math.isfinite(sides[-1]):
-                    what = f"no number: {text!r}" if text else "missing"
-                    raise BadXMLError(f"{self.line}: object {name!r}, bndbox/{side} is {what}")
-            objects.append(Object(name, *sides, difficult, self.line))
-        return objects
-
-    def _size(self) -> tuple[int, int] | None:
-        try:
-            width, height = (int(float(self.values.pop(f"size/{side}", ""))) for side in ("width", "height"))
-        except (ValueError, OverflowError):
-            return None
-        return (width, height) if width > 0 and height > 0 else None
-
-
-def _is_number(text: str) -> bool:
-    try:
-        float(text)
-    except ValueError:
-        return False
-    return True
-
-
-def _short(name: str) -> str:
-    return name if len(name) <= 40 else f"{name[:40]}..."
-
-
-def read_xml(content: bytes) -> Annotation:
-    """Read one annotation file.
-
-    Args:
-        content: The file; its own XML declaration tells the encoding, any that expat or `MULTIBYTE` knows.
-
-    Returns:
-        The annotation, coordinates as written.
-
-    Raises:
-        BadXMLError: If it is not well-formed or no VOC annotation, declares entities, has an object without name or
-            box, has an element twice that VOC has once, or has what looks like an object in another place.
-    """
-    handler = _Handler()
-    try:
-        sax.parseString(_in_utf8(content), handler)
-    except SAXParseException as e:
-        raise BadXMLError(f"{e.getLineNumber()}: {e.getMessage()}") from e
-    except DefusedXmlException as e:
-        raise BadXMLError(f"{handler.locator.getLineNumber()}: entities are refused ({type(e).__name__})") from e
-    except BadXMLError:
-        raise
-    except (LookupError, ValueError) as e:  # ValueError: an encoding of several bytes that expat does not read
-        raise BadXMLError(f"1: {e}; save it as UTF-8") from e
-    return handler.annotation
-
-
-def _in_utf8(content: bytes) -> bytes:
-    """Return an XML file in UTF-8 if it declares an encoding of `MULTIBYTE`; lines stay where they are."""
-    declared = DECLARED.match(content)
-    if not declared:
-        return content
-    try:
-        name = codecs.lookup(declared[1].decode()).name
-    except LookupError:
-        return content  # expat says so, with the line
-    if name not in MULTIBYTE:
-        return content
-    return (b"<?xml version='1.0'?>" + content[declared.end() :]).decode(MULTIBYTE[name]).encode()
 
 
 def convert_voc(
@@ -423,7 +222,7 @@ def _read_list(file: Path, found: Split) -> Iterator[tuple[str, str]]:
         try:
             yield place, check_id(_named(folder, line))
         except BadImageError as e:
-            found.skipped.append(f"{place}: {_short(line)!r}: {e}")
+            found.skipped.append(f"{place}: {short(line)!r}: {e}")
     if absent:
         found.remarks.append(f"{file.relative_to(folder)}: {absent:,} images marked -1, not in the class, left out")
 
