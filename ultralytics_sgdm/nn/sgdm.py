@@ -79,7 +79,7 @@ class SGDM(nn.Module):
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Take what a pickled checkpoint holds, unless it is of a form that computed something else."""
         super().__setstate__(state)
-        if not all(type(conv) is nn.Conv2d for conv in [*self.static, self.expand]):
+        if not all(isinstance(conv, nn.Conv2d) for conv in (*self.static, self.expand)):
             raise ConfigError(
                 "this checkpoint holds SGDM in a form from before 0.1.0, with BatchNorm behind its static kernels; "
                 "this version cannot run it, train again from the stock weights"
