@@ -94,6 +94,7 @@ def test_a_missing_extra_is_one_line_with_the_command_that_mends_it(
         (("sgdm", "equip", "model=yolov8n.yaml", "at=head"), "at=head: 'head' is none of backbone, neck"),
         (("sgdm", "equip", "yolov8n.yaml", "ratio=big"), "ratio=big must be a number"),
         (("sgdm", "equip", "yolov8n.yaml", "ratio=2", "ratio=3"), "ratio= is given twice"),
+        (("sgdm", "voc", "SRC", "boxes=out"), "[strict=]; or by name: dest="),
         (("sgdm", "models", "scale"), "scale= needs a value"),
         (("sgdm", "models", "scale="), "scale= needs a value"),
         (("sgdm", "voc", "SRC", ""), "dest= needs a value"),

@@ -1,5 +1,7 @@
 """The repository as a newcomer gets it: README, packaging, licence."""
 
+import importlib
+import os
 import re
 import subprocess
 import sys
@@ -9,7 +11,7 @@ from pathlib import Path
 import pytest
 
 import ultralytics_sgdm
-from ultralytics_sgdm import versions
+from ultralytics_sgdm import cli, versions
 
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -48,3 +50,33 @@ def test_the_wheel_brings_the_yamls_and_the_commands(wheel, shell):
     assert f"{site / 'ultralytics_sgdm/__init__.py'} detect" in shell(
         sys.executable, "-c", script, PYTHONPATH=str(site)
     )
+
+
+def test_the_public_names_are_those_of_the_page():
+    page = (ROOT / "docs/api.md").read_text(encoding="utf-8")
+    row = re.search(r"\| Python names \| `ultralytics_sgdm.__all__`: (.+?) \|", page).group(1)
+    assert sorted(re.findall(r"`(\w+)`", row)) == sorted(ultralytics_sgdm.__all__)
+    for name in ("ultralytics_sgdm", "ultralytics_sgdm.nn", "ultralytics_sgdm.data"):
+        module = importlib.import_module(name)
+        assert all(hasattr(module, public) for public in module.__all__)
+    commands = re.search(r"commands of `yolo sgdm`(.*?)\|", page).group(1)
+    assert commands  # the commands themselves stand on the page of reference
+    reference = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
+    own = {"cli.models", "cli.equip", "cli.layers"}
+    assert [
+        path for path in cli.COMMANDS.values() if path not in own and f"ultralytics_sgdm.{path}\n" not in reference
+    ] == []
+    assert all(f"ultralytics_sgdm.{public}\n" in reference for public in ("SGDM", "RDConv", "equip", "insert"))
+
+
+def test_tests_write_nothing_into_the_home_of_the_user(tmp_path):
+    """One test of each kind, in a home of its own, which stays empty but for what Python itself keeps there."""
+    environment = {k: v for k, v in os.environ.items() if not k.startswith(("YOLO", "PYTEST"))}
+    home = tmp_path / "home"
+    home.mkdir()
+    environment |= {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "PYTHONDONTWRITEBYTECODE": "1"}
+    kinds = ("tests/test_models.py", "tests/test_cli.py::test_help_lists_the_commands")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", tmp_path / "base", *kinds]
+    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
+    assert done.returncode == 0, done.stdout
+    assert [f for f in home.rglob("*") if f.is_file() and ".cache" not in f.parts] == []

@@ -82,7 +82,8 @@ def parse(name: str, function: Callable[..., object], argv: Sequence[str]) -> tu
     missing = [k for k in named if parameters[k].default is inspect.Parameter.empty and k not in given]
     if missing:
         words = " and ".join(k.upper() if k in by_place else f"{k}=" for k in missing)
-        raise ConfigError(f"{words} missing; usage: {usage(name, function)}")
+        by_name = ", ".join(f"{k}=" for k in missing)
+        raise ConfigError(f"{words} missing; usage: {usage(name, function)}; or by name: {by_name}")
     values = {k: convert(k, hints[k], v) for k, v in given.items() if k in named}
     values |= {k: cfg.parse_key_value_pair(f"{k}={v}")[1] for k, v in given.items() if k not in named}
     if not variadic:

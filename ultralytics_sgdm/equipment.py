@@ -112,13 +112,14 @@ class Equipped(NamedTuple):
             yield f"Options of SGDM, in {where}: ratio (larger = fewer parameters), kernels ([height, width] pairs)."
 
     def _rows(self) -> Iterator[str]:
-        before, outline = len(self.spec["backbone"]), [*self.outline, None]
+        before = len(self.spec["backbone"])
+        stages = [feature and feature.stage for feature in (*self.outline, None)]
         for i, row in enumerate(_rows(self.spec)):
             if i in (0, before):
                 yield f"\n{'head' if i else 'backbone'}: # [from, repeats, module, args]"
-            feature = outline[i]
-            if i > before and (feature and feature.stage) != (outline[i - 1] and outline[i - 1].stage):
+            if i > before and stages[i] != stages[i - 1]:
                 yield ""
+            feature = self.outline[i] if i < len(self.outline) else None
             yield f"  - {_flow(row)} # {i}" + (f", {feature}" if feature else "")
 
 
@@ -161,7 +162,7 @@ def equip(
         raise _nothing_to_equip(spec, at, region)
     stock = skeleton(spec)
     outline = features(stock)
-    region = {i for i in region if outline[i] and outline[i].stage in stages}
+    region = {i for i in region if (feature := outline[i]) and feature.stage in stages}
     chosen = sorted(wanted & region | named)
     if not chosen:
         raise _nothing_to_equip(spec, at, region)
@@ -169,14 +170,15 @@ def equip(
         if not (outline[i] and rows[i][3] and isinstance(rows[i][3][0], int)):
             raise _no_place(spec, i, module)
     if budget is not None:
-        ratio = _nearest_ratio(cls, [outline[i].channels for i in chosen], budget)
+        ratio = _nearest_ratio(cls, [feature.channels for i in chosen if (feature := outline[i])], budget)
     elif ratio is None and module == "SGDM":
         ratio = next((r for name, r in FAMILY_RATIOS.items() if Path(spec["yaml_file"]).name.startswith(name)), RATIO)
     new, places = _put(spec, chosen, module, _arguments(cls, ratio), {} if ratio is None else {"ratio": ratio})
     built = skeleton(new)
     result = features(built) if len(_rows(new)) > len(rows) else outline
     for i, place in zip(chosen, places, strict=True):
-        if result[place].channels != outline[i].channels:
+        after, here = result[place], outline[i]
+        if not (after and here) or after.channels != here.channels:
             raise _no_place(spec, i, module)
     equippable = {rows[i][2] for i in chosen}
     equipped = Equipped(
@@ -295,10 +297,10 @@ def _nothing_to_equip(spec: dict[str, Any], at: str, region: set[int]) -> Config
     )
 
 
-def _nearest_ratio(cls: type[torch.nn.Module], channels: list[int], budget: float) -> float:
+def _nearest_ratio(cls: Any, channels: list[int], budget: float) -> float:
     _arguments(cls, RATIO)
-    costs = {r: sum(_cost(cls, c, r) for c in channels) for r in RATIOS if r <= min(channels)}
-    low, high = min(costs, key=costs.get), max(costs, key=costs.get)
+    costs: dict[float, int] = {r: sum(_cost(cls, c, r) for c in channels) for r in RATIOS if r <= min(channels)}
+    low, high = min(costs, key=lambda r: costs[r]), max(costs, key=lambda r: costs[r])
     if not costs[low] <= budget <= costs[high]:
         raise ConfigError(
             f"budget={budget:.0f} is out of reach here: {cls.__name__} adds from {costs[low]:,} (ratio={low:g}) to "
@@ -308,7 +310,7 @@ def _nearest_ratio(cls: type[torch.nn.Module], channels: list[int], budget: floa
 
 
 @functools.cache
-def _cost(cls: type[torch.nn.Module], channels: int, ratio: float) -> int:
+def _cost(cls: Any, channels: int, ratio: float) -> int:
     with torch.device("meta"):
         return count(cls(channels, channels, ratio=ratio))
 

@@ -25,7 +25,7 @@ POSITIVE = ("nc", "channels", "reg_max", "depth_multiple", "width_multiple")  # 
 CHANNELS = ("c2", "cm")  # arguments that layers call so
 
 
-class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):
+class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
     """Reads YAML as PyYAML does, and refuses a key that a mapping has twice."""
 
     def construct_mapping(self, node: yaml.MappingNode, deep: bool = False) -> dict:
@@ -242,7 +242,7 @@ def _literal(text: str) -> Any:
 
 
 def _positive(value: Any) -> bool:
-    return isinstance(value, Real) and not isinstance(value, bool) and 0 < value < float("inf")
+    return isinstance(value, Real) and not isinstance(value, bool) and 0 < float(value) < float("inf")
 
 
 def _kind(value: Any) -> str:

@@ -199,7 +199,7 @@ def _locate(parts: Sequence[Part], dest: Path, root: str | Path | None, splits: 
     files = obtain([part.archive for part in packed], dest / "downloads", root, room)
     for part, file in zip(packed, files, strict=True):
         found[part] = unpack(file, folders[part], part.wanted) / part.key
-    return [found[part] for part in parts]
+    return [place for part in parts if (place := found[part])]
 
 
 def _unpacked(part: Part, folder: Path, root: Path | None) -> Path | None:

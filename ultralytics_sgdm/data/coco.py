@@ -89,7 +89,8 @@ def convert_coco_json(
             raise ConfigError(f"{source.images}: no such folder; FOLDER is where the file names in the JSON start")
         if dest.is_relative_to(source.images):
             raise ConfigError(f"{dest} lies in the source {source.images}, which is only read; choose another folder")
-    roles = {split: split for split in ("train", "val", "test") if split in sources or (split == "val" and share)}
+    splits: tuple[str, ...] = ("train", "val", "test")
+    roles = {split: split for split in splits if split in sources or (split == "val" and share)}
     return convert_coco(sources, dest, roles, images, strict, classes=class_names(classes), share=share)
 
 
@@ -136,10 +137,12 @@ def convert_coco(
     Raises:
         ConfigError: If a file is no COCO annotation, or as `layout.write_set`.
     """
-    options = {"source": {split: [str(s) for s in source] for split, source in sources.items()}, "images": images}
+    places = {split: [str(s) for s in source] for split, source in sources.items()}
+    options: dict[str, Any] = {"source": places, "images": images}
     options |= {k: v for k, v in {"classes": classes, "val": share}.items() if v}
     with claimed(dest, options, roles.values()):
-        found, categories = {}, {}
+        found: dict[str, Split] = {}
+        categories: dict[int, str] = {}
         for split, source in sources.items():
             found[split], names = _read_split(split, source)
             if names != categories and categories:
@@ -151,8 +154,8 @@ def convert_coco(
         boxes = boxes if boxes == "fraction" else "zero"
         found = {split: in_pixels(found[split], boxes) for split in found}
         notes = {"boxes": boxes} if boxes == "fraction" else {}
-        names = classes or [name for _, name in sorted(categories.items())]
-        return write_set(dest, found, roles, names, options, notes, (), strict, expected)
+        in_order = classes or [name for _, name in sorted(categories.items())]
+        return write_set(dest, found, roles, in_order, options, notes, (), strict, expected)
 
 
 def _hold_out(found: dict[str, Split], share: float) -> dict[str, Split]:
@@ -200,7 +203,7 @@ def _box_around(outline: Any) -> list[float] | None:
             runs = np.asarray(outline["counts"], np.int64)
             if not 0 < height * width <= LARGEST_MASK or runs.sum() != height * width or runs.min() < 0:
                 return None
-            mask = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
+            mask: np.ndarray = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
             xs, ys = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
             return [int(xs[0]), int(ys[0]), int(xs[-1] - xs[0] + 1), int(ys[-1] - ys[0] + 1)]
         points = np.concatenate([np.asarray(polygon, float).reshape(-1, 2) for polygon in outline])
@@ -245,7 +248,8 @@ def _with_images(
             if isinstance(picture, str):
                 result.skipped.append(picture + (f"; with its {len(its)} objects" if its else ""))
             else:
-                result.samples.append(Sample(name, *picture, place, its))
+                image, width, height, intact = picture
+                result.samples.append(Sample(name, image, width, height, intact, place, its))
     for key, them in objects.items():
         result.skipped += [f"{place}{o.where}: no image {_short(key)} for this {o.name}" for o in them]
     return result
@@ -262,8 +266,8 @@ def _inspect(folder: Path, name: str, image: Mapping[str, Any]) -> tuple[Path, i
 
 
 def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    size = image.get("width"), image.get("height")
-    return size if all(isinstance(side, (int, float)) and side > 0 for side in size) else None
+    width, height = image.get("width", 0), image.get("height", 0)
+    return (width, height) if all(isinstance(side, (int, float)) and side > 0 for side in (width, height)) else None
 
 
 def _object(a: Mapping[str, Any], number: int, categories: Mapping[Any, str]) -> Object:

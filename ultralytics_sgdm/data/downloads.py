@@ -64,8 +64,8 @@ def obtain(archives: Sequence[Archive], folder: Path, root: Path | None = None, 
         ConfigError: If a file is damaged, if there is no room for the downloads, or if they cannot be had; then the
             message lists the files to fetch by other means.
     """
-    found = {archive: _find(archive, folder, root) for archive in archives}
-    missing = [archive for archive, file in found.items() if file is None]
+    found = {archive: file for archive in archives if (file := _find(archive, folder, root))}
+    missing = [archive for archive in archives if archive not in found]
     if missing:
         with naming_disk_errors(folder):
             folder.mkdir(parents=True, exist_ok=True)
@@ -273,8 +273,15 @@ def _members(archive: Path, wanted: re.Pattern) -> Iterator[list[_Member]]:
             yield [_Member(i.filename, i.file_size, functools.partial(z.open, i)) for i in infos]
     else:
         with tarfile.open(archive) as t:
-            infos = [i for i in t if is_wanted(i.name) and i.isfile()]
-            yield [_Member(i.name, i.size, functools.partial(t.extractfile, i)) for i in infos]
+            files = [i for i in t if is_wanted(i.name) and i.isfile()]
+            yield [_Member(i.name, i.size, functools.partial(_opened, t, i)) for i in files]
+
+
+def _opened(archive: tarfile.TarFile, member: tarfile.TarInfo) -> IO[bytes]:
+    content = archive.extractfile(member)
+    if content is None:
+        raise OSError(f"{member.name} is no file")
+    return content
 
 
 def _write_member(file: Path, member: _Member) -> None:

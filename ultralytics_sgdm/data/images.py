@@ -86,7 +86,7 @@ def _read(path: Path) -> Picture:
 def _is_plain(image: Image.Image, path: Path) -> bool:
     """Whether a JPEG or PNG says nothing of its orientation, and a JPEG has pixels: then both libraries agree on it."""
     if image.format == "JPEG":
-        return bool(image.tile) and image.getexif().get(0x0112, 1) == 1
+        return bool(getattr(image, "tile", None)) and image.getexif().get(0x0112, 1) == 1
     if image.format == "PNG":  # whose EXIF Pillow looks for in all of the pixels
         content = path.read_bytes()
         return b"eXIf" not in content and b"profile type exif" not in content

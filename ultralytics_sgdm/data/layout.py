@@ -275,7 +275,9 @@ def _is_missing(sample: Sample, target: Path, how: str) -> bool:
 def _label(split: Split, classes: Sequence[str], keep_difficult: bool) -> tuple[list[str], dict[str, Any]]:
     """Return the label file of each sample and the split's entry in the record; tells the split what is skipped."""
     numbers = {name: i for i, name in enumerate(classes)}
-    images, objects, other = Counter(), Counter(), Counter()
+    images: Counter[str] = Counter()
+    objects: Counter[str] = Counter()
+    other: Counter[str] = Counter()
     difficult = clipped = backgrounds = 0
     files = []
     for s in split.samples:

@@ -163,8 +163,9 @@ def _choose_lists(src: Path, wanted: Mapping[str, str | Sequence[str] | None]) -
     present = sorted(p.stem for p in (src / IMAGE_SETS).glob("*.txt"))
     chosen: dict[str, list[str]] = {}
     for split, usual in {"train": ("train", "trainval"), "val": ("val", "test"), "test": ("test",)}.items():
-        if wanted[split] is not None:
-            chosen[split] = as_list(wanted[split])
+        given = wanted[split]
+        if given is not None:
+            chosen[split] = as_list(given)
         else:
             free = [name for name in usual if name in present and [name] not in chosen.values()]
             if free or split != "test":
@@ -215,7 +216,7 @@ def _read_list(file: Path, found: Split) -> Iterator[tuple[str, str]]:
     for number, line in lines:
         place = f"{file.relative_to(folder)}:{number}"
         if is_class_list:
-            line, flag = CLASS_LIST.fullmatch(line).groups()
+            line, flag = line.rsplit(maxsplit=1)
             if flag == "-1":
                 absent += 1
                 continue

@@ -10,6 +10,7 @@ import codecs
 import math
 import re
 from dataclasses import dataclass, field
+from typing import Any
 from xml.sax import SAXParseException
 from xml.sax.handler import ContentHandler
 
@@ -65,7 +66,7 @@ class BadXMLError(ValueError):
 class _Handler(ContentHandler):
     """Collects the elements that matter by their whole path, so that others may nest elements of the same names."""
 
-    def __init__(self):
+    def __init__(self) -> None:
         self.annotation = Annotation()
         self.path: list[str] = []
         self.text: list[str] = []
@@ -75,10 +76,10 @@ class _Handler(ContentHandler):
         self.line = 0
         self.numbers = 0  # in the present element of the annotation that is none of VOC's
 
-    def setDocumentLocator(self, locator) -> None:  # noqa: N802
+    def setDocumentLocator(self, locator: Any) -> None:  # noqa: N802
         self.locator = locator
 
-    def startElement(self, name, attrs) -> None:  # noqa: N802
+    def startElement(self, name: str, attrs: Any) -> None:  # noqa: N802
         self.path.append(name)
         self.text = []
         depth, line = len(self.path), self.locator.getLineNumber()
@@ -105,10 +106,10 @@ class _Handler(ContentHandler):
             self.numbers += sum(_is_number(value) for value in attrs.values())
             self._check_other(name, line)
 
-    def characters(self, content) -> None:
+    def characters(self, content: str) -> None:
         self.text.append(content)
 
-    def endElement(self, name) -> None:  # noqa: N802
+    def endElement(self, name: str) -> None:  # noqa: N802
         depth = len(self.path)
         path = "/".join(self.path[1:]) if depth <= DEEPEST else ""
         text = "".join(self.text).strip()
@@ -149,7 +150,8 @@ class _Handler(ContentHandler):
                 if not math.isfinite(sides[-1]):
                     what = f"no number: {text!r}" if text else "missing"
                     raise BadXMLError(f"{self.line}: object {name!r}, bndbox/{side} is {what}")
-            objects.append(Object(name, *sides, difficult, self.line))
+            left, top, right, bottom = sides
+            objects.append(Object(name, left, top, right, bottom, difficult, self.line))
         return objects
 
     def _size(self) -> tuple[int, int] | None:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import builtins
 from collections.abc import Callable, Iterator
-from typing import NamedTuple, TypeVar, overload
+from typing import Any, NamedTuple, TypeVar, overload
 
 import torch
 import ultralytics.nn.modules
@@ -29,7 +29,7 @@ _layers: dict[str, Registered] = {}
 def register_layer(cls: Layer, *, like: type[nn.Module] | str = Conv) -> Layer: ...
 @overload
 def register_layer(cls: None = None, *, like: type[nn.Module] | str = Conv) -> Callable[[Layer], Layer]: ...
-def register_layer(cls=None, *, like=Conv):
+def register_layer(cls: Any = None, *, like: type[nn.Module] | str = Conv) -> Any:
     """Let model YAMLs name the layer `cls`, as a call or as a class decorator.
 
         @register_layer(like=Conv)          # rows are [from, repeats, MyConv, [c2, k, s]]

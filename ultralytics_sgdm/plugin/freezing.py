@@ -70,7 +70,7 @@ def _layer(freeze: Any, x: Any) -> int | str:
 def _whole(x: Any) -> int | None:
     if isinstance(x, bool) or not isinstance(x, Real) or not (isinstance(x, Integral) or float(x).is_integer()):
         return None
-    return int(x)
+    return int(float(x))
 
 
 def _refused(freeze: Any) -> ConfigError:

@@ -96,18 +96,19 @@ def _edited(function: FunctionType) -> CodeType:
     """
     lines, first = inspect.getsourcelines(function)
     tree = _CompareLikes().visit(ast.parse("".join(lines)))
-    (definition,) = tree.body
+    definition: Any = tree.body[0]
     spec = definition.args.args[0].arg
     frame = ast.parse(
         f"{_CHECK}({spec})\ntry: pass\nexcept Exception as error: raise {_EXPLAIN}(error, {spec}, locals())"
     )
     for node in ast.walk(frame):
         ast.copy_location(node, definition) if hasattr(node, "lineno") else None
-    frame.body[1].body = definition.body
+    attempt: Any = frame.body[1]
+    attempt.body = definition.body
     definition.body = frame.body
     ast.increment_lineno(tree, first - 1)
     namespace: dict[str, Any] = {}
-    exec(compile(tree, inspect.getsourcefile(function), "exec"), vars(tasks), namespace)
+    exec(compile(tree, inspect.getfile(function), "exec"), vars(tasks), namespace)
     return namespace[function.__name__].__code__
 
 
@@ -174,7 +175,7 @@ def _keep_options(name: str, args: list) -> None:
 
 def _form(name: str) -> Form | None:
     """Return the form of a layer's row, or None where the parser has a way of its own, as for heads."""
-    cls = getattr(tasks, name, None)
+    cls: Any = getattr(tasks, name, None)
     like = parses_like(cls)
     if not isinstance(like, type) or like is ResNetLayer:
         return None
