@@ -13,6 +13,7 @@ from pathlib import Path
 
 import numpy as np
 
+PREDICT = "imgsz=160 agnostic_nms=True save_txt=True save_conf=True"  # shapes are apart: one box for each
 TRAIN = "imgsz=160 epochs=30 batch=8 nbs=8 optimizer=AdamW lr0=0.002 warmup_epochs=1 mosaic=0 scale=0.2 flipud=0.5"
 
 
@@ -45,9 +46,7 @@ def main() -> None:
     parser.add_argument("folder", type=Path, nargs="?", default=Path("demo"), help="where to write (default: demo)")
     folder = parser.parse_args().folder.resolve()
     (folder / "settings").mkdir(parents=True, exist_ok=True)
-    os.environ["YOLO_CONFIG_DIR"] = str(
-        folder / "settings"
-    )  # Ultralytics reads it on import: the user's own stay as are
+    os.environ["YOLO_CONFIG_DIR"] = str(folder / "settings")  # read on import: the user's own stay as they are
     from ultralytics_sgdm.data import make_shapes
 
     results, data = folder / "results", folder / "sgdm-shapes"
@@ -60,10 +59,7 @@ def main() -> None:
     yolo(folder, f"val model={best} data=shapes.yaml imgsz=160 workers=0 {where} name=val")
     yolo(folder, f"export model={best} format=onnx imgsz=160")
     for name, model in (("pytorch", best), ("onnx", best.with_suffix(".onnx"))):
-        yolo(
-            folder,
-            f"predict model={model} source={data}/images/val imgsz=160 save_txt=True save_conf=True {where} name={name}",
-        )
+        yolo(folder, f"predict model={model} source={data}/images/val {PREDICT} {where} name={name}")
 
     boxes = count_same(*(read_boxes(results / name / "labels") for name in ("pytorch", "onnx")))
     print(f"""

@@ -8,18 +8,18 @@ For each picture OUT gets a folder of its name with
     weights.csv   mean, spread and range of the gamma and alpha of each kernel
 
 The response of kernel m counts alpha[m, channel] * gamma[m, position] times; both lie in (0, 2), and both are 1 at the
-start of training, where the layer is an ordinary convolution. Layers have the numbers that Ultralytics gives to the
-rows of a model YAML, from 0. Static kernels are named by height x width, those of RDConv by the place of their tap,
-down and right of the centre (-1,0 is above it). A scale reaches as far from 1 as the weights, and at least 0.05: what
-hardly moved looks so; the colour bar says what was seen and what the scale is. Pictures are resized and padded as for prediction, and shown as the
-network sees them.
+start of training, where the layer is an ordinary convolution. A scale reaches as far from 1 as the weights, and at least
+0.05: what hardly moved looks so. The colour bar says what was seen, and what the colours reach to.
+
+Layers have the numbers that Ultralytics gives to the rows of a model YAML, from 0. Static kernels are named by height x
+width, those of RDConv by the place of their tap, down and right of the centre (-1,0 is above it). Pictures are resized
+and padded as for prediction, and shown as the network sees them.
 """
 
 from __future__ import annotations
 
 import csv
 import math
-import os
 from collections.abc import Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -125,7 +125,7 @@ def reach(values: Sequence[np.ndarray | None]) -> float:
 
 
 def cell(picture: np.ndarray) -> np.ndarray:
-    """Return width and height, in inches, of the space for one map of the picture (3, H, W), whatever its proportions."""
+    """Return width and height, in inches, of the space for one map of a picture (3, H, W) of any proportions."""
     ratio = picture.shape[1] / picture.shape[2]
     width = np.clip(1.7 * ratio**-0.5, 1, 2.6)
     return np.array([width, np.clip(width * ratio, 1.1, 3.4)])
@@ -267,6 +267,13 @@ def draw(yolo: YOLO, image: Path, seen: dict[str, np.ndarray], imgsz: int | None
         writer.writerows(rows)
 
 
+def _exists(folder: Path, out: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError as e:  # a name that is too long, a folder that may not be entered
+        raise ConfigError(f"out={out} cannot be written: {e.strerror}") from e
+
+
 def visualize(model: str, *images: Path, out: Path, imgsz: int | None = None) -> None:
     """Draw what the dynamic mixture does with pictures: its spatial and channel weights, layer by layer.
 
@@ -286,9 +293,9 @@ def visualize(model: str, *images: Path, out: Path, imgsz: int | None = None) ->
     if not images:
         raise ConfigError("name the pictures")
     for image, folder in folders.items():
-        if not os.path.isfile(image) or cv2.imread(str(image)) is None:
+        if not image.is_file() or cv2.imread(str(image)) is None:
             raise ConfigError(f"{image} is no picture that can be read")
-        if os.path.exists(folder):  # unlike Path.exists, no error of its own for a place that cannot be written
+        if _exists(folder, out):
             raise ConfigError(f"{folder} exists; choose another out=")
     if len(set(folders.values())) < len(images):
         raise ConfigError("two of the images have the same name; choose an out= for each")
