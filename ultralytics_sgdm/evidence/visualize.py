@@ -8,8 +8,8 @@ For each picture OUT gets a folder of its name with
     weights.csv   mean, spread and range of the gamma and alpha of each kernel
 
 The response of kernel m counts alpha[m, channel] * gamma[m, position] times; both lie in (0, 2), and both are 1 at the
-start of training, where the layer is an ordinary convolution. A scale reaches as far from 1 as the weights, and at least
-0.05: what hardly moved looks so. The colour bar says what was seen, and what the colours reach to.
+start of training, where the layer is an ordinary convolution. A scale reaches as far from 1 as the weights, and at
+least 0.05: what hardly moved looks so. The colour bar says what was seen, and what the colours reach to.
 
 Layers have the numbers that Ultralytics gives to the rows of a model YAML, from 0. Static kernels are named by height x
 width, those of RDConv by the place of their tap, down and right of the centre (-1,0 is above it). Pictures are resized
