@@ -19,8 +19,10 @@ from pathlib import Path
 
 import matplotlib.pyplot as plt
 from ultralytics import YOLO
+from ultralytics.utils import DATASETS_DIR
 
 import ultralytics_sgdm  # makes the layers known to Ultralytics
+from ultralytics_sgdm.data import make_shapes
 
 print("ultralytics_sgdm", ultralytics_sgdm.__version__)
 
@@ -38,9 +40,11 @@ print(f"{added:+,} parameters")
 # %% [markdown]
 # ## Train
 #
-# `shapes.yaml` is drawn on first use. With stock weights at hand, `model.load("yolov8n.pt")` moves every tensor.
+# `make_shapes` draws the set of `shapes.yaml`, unless it is there. With stock weights at hand,
+# `model.load("yolov8n.pt")` moves every tensor.
 
 # %%
+make_shapes(DATASETS_DIR / "sgdm-shapes")
 EPOCHS = 15
 results = model.train(
     data="shapes.yaml",
@@ -50,7 +54,10 @@ results = model.train(
     nbs=8,
     optimizer="AdamW",
     lr0=0.002,
+    warmup_epochs=1,
     mosaic=0.0,
+    scale=0.2,
+    flipud=0.5,
     workers=0,
     plots=False,
 )

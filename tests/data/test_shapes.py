@@ -3,7 +3,9 @@ import hashlib
 import cv2
 import numpy as np
 import pytest
+from ultralytics.utils import YAML
 
+from ultralytics_sgdm.configs import CFG
 from ultralytics_sgdm.data import make_shapes, shapes
 
 
@@ -39,11 +41,41 @@ def test_deterministic_and_reused(small):
     assert times == {f: f.stat().st_mtime_ns for f in first.rglob("*.jpg")}
 
 
+def test_the_yaml_names_the_classes_by_words_that_take_an_s():
+    assert tuple(YAML.load(CFG / "datasets/shapes.yaml")["names"].values()) == shapes.CLASSES
+    assert not any(name.endswith(("s", "x", "z", "ch", "sh", "y", "f", "fe")) for name in shapes.CLASSES)
+
+
 def test_the_classes_and_sizes_vary():
     objects = [o for i in range(40) for o in shapes.draw(np.random.default_rng(i), 160)[1]]
-    assert {o[0] for o in objects} == set(range(len(shapes.CLASSES)))
-    sides = np.array([o[3] for o in objects])
+    counts = np.bincount([o[0] for o in objects], minlength=len(shapes.CLASSES))
+    assert counts.min() > len(objects) / len(shapes.CLASSES) / 2
+    sides = np.array([max(o[3:]) for o in objects])
     assert sides.min() < 0.15 and sides.max() > 0.35
+
+
+@pytest.mark.parametrize("seed", range(20))
+def test_each_box_is_tight_around_one_shape_that_is_seen_whole_and_apart_from_the_others(monkeypatch, seed):
+    size, chance = 320, np.random.default_rng(seed)
+
+    def texture(rng, size, contrast):  # black behind; paint is white, or too dark to be seen
+        level = 0 if contrast == 60 else chance.choice([shapes.VISIBLE - 1, 255])
+        return np.full((size, size, 3), float(level))
+
+    monkeypatch.setattr(shapes, "_texture", texture)
+    image, objects = shapes.draw(np.random.default_rng(seed), size)
+    assert shapes.OBJECTS[0] <= len(objects) <= shapes.OBJECTS[1]
+    outlines, _ = cv2.findContours((image[..., 0] > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
+    corners = [(o[:, 0].min(0) + o[:, 0].max(0) + 1, np.ptp(o[:, 0], axis=0) + 1) for o in outlines]
+    found = np.array(sorted([*(place / 2), *side] for place, side in corners)) / size
+    wanted = np.array(sorted(o[1:] for o in objects))
+    assert found.shape == wanted.shape
+    distances = np.abs(found[:, None] - wanted).max(2)
+    assert (distances.min(0) < 3 / size).all() and len(set(distances.argmin(0))) == len(wanted)
+    low, high = wanted[:, :2] - wanted[:, 2:] / 2, wanted[:, :2] + wanted[:, 2:] / 2
+    gaps = np.maximum(low[:, None] - high, low - high[:, None]).max(2)
+    assert gaps[~np.eye(len(gaps), dtype=bool)].min() >= shapes.GAP - 1e-9
+    assert low.min() >= -1e-9 and high.max() <= 1 + 1e-9
 
 
 @pytest.mark.parametrize("when", [1, 5, 13, 19])

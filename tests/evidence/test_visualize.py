@@ -6,6 +6,9 @@ import numpy as np
 import pytest
 import torch
 from helpers import randomize
+from matplotlib import pyplot as plt
+from matplotlib.colors import CenteredNorm
+from matplotlib.text import Text
 from ultralytics import YOLO
 
 from ultralytics_sgdm.evidence import visualize
@@ -57,6 +60,8 @@ head:
     assert "tiny.yaml is no picture" in mistake("visualize", "tiny.yaml", "tiny.yaml", "out=b")
     assert "no.pt does not exist" in mistake("visualize", "no.pt", "a.png", "out=b")
     assert not Path("b").exists()
+    for out in ("a.png", "a.png/b", "b" * 300):
+        assert f"out={out} cannot be written" in mistake("visualize", "tiny.yaml", "a.png", f"out={out}")
 
 
 def test_visualize_sees_the_weights_at_each_position():
@@ -75,3 +80,50 @@ def test_visualize_sees_the_weights_at_each_position():
         for mixture, values in zip(found, (y for m, y in wanted.items() if isinstance(m, kind)), strict=True):
             assert np.allclose(getattr(mixture, part).ravel(), values.ravel(), atol=1e-6)
             assert values.std() > 1e-3
+
+
+def mixture(gap, kernels=4, inside=(8, 8)):
+    """Return a layer whose weights go `gap` from 1 at most."""
+    gamma = 1 + gap * np.linspace(-1, 0.5, kernels * inside[0] * inside[1]).reshape(kernels, *inside)
+    return visualize.Mixture(4, "C2fSGDM.sgdm", [f"1x{m}" for m in range(kernels)], gamma, gamma.reshape(kernels, -1))
+
+
+@pytest.mark.parametrize(("gap", "reach"), [(0, 0.05), (0.0015, 0.05), (0.05, 0.05), (0.4, 0.4)])
+def test_a_scale_shows_what_hardly_moved_as_such_and_the_bar_says_both(gap, reach):
+    picture, found = np.random.default_rng(0).random((3, 64, 64)), mixture(gap)
+    for figure in (visualize.draw_network([found], picture), visualize.draw_layer(found, picture)):
+        norms = [image.norm for axes in figure.axes for image in axes.images if image.get_array().ndim == 2]
+        norms = [n for n in norms if isinstance(n, CenteredNorm)]
+        assert len(norms) == 4 and all((n.vmin, n.vmax) == pytest.approx((1 - reach, 1 + reach)) for n in norms)
+        every = figure.findobj(Text)
+        label = f"{1 - gap:.4f} to {1 + gap / 2:.4f}\ncolours: {1 - reach:.3g} to {1 + reach:.3g}"
+        assert any(text.get_text().endswith(label) for text in every)
+        limits = [axes.get_xlim() for axes in figure.axes if axes.patches] + [
+            axes.get_ylim() for axes in figure.axes if len(axes.lines) > 4
+        ]
+        assert limits and all(high - low >= 2 * reach - 1e-9 for low, high in limits)
+        plt.close(figure)
+
+
+@pytest.mark.filterwarnings("error")
+@pytest.mark.parametrize("kernels", [4, 9])
+@pytest.mark.parametrize("size", [(64, 64), (32, 640), (640, 32)])
+def test_the_figures_have_no_large_blank_whatever_the_proportions(tmp_path, size, kernels):
+    picture = np.random.default_rng(0).random((3, *size))
+    found = mixture(0.3, kernels, (size[0] // 16, size[1] // 16))
+    for name, figure in (
+        ("network", visualize.draw_network([found] * 3, picture)),
+        ("layer", visualize.draw_layer(found, picture)),
+    ):
+        figure.canvas.draw()
+        maps = [axes.get_window_extent() for axes in figure.axes if axes.images]
+        assert all(max(extent.size) > 0.9 * figure.dpi for extent in maps if extent.height > 0)
+        visualize.save(figure, tmp_path / f"{name}.png")
+        drawn = cv2.imread(str(tmp_path / f"{name}.png")).min(2) < 250
+        assert max(drawn.shape) < 120 * 36
+        for axis in (0, 1):
+            marks = np.flatnonzero(drawn.any(axis))
+            edges = np.array([-1, *marks, drawn.shape[1 - axis]])
+            assert np.diff(edges).max() < 120, (name, axis)  # an inch
+        header = drawn[:60].any(0)  # of the network: the picture, and the bar beside it up to the end
+        assert name == "layer" or np.diff(np.flatnonzero(header)).max() < 0.25 * len(header)

@@ -8,10 +8,12 @@ For each picture OUT gets a folder of its name with
     weights.csv   mean, spread and range of the gamma and alpha of each kernel
 
 The response of kernel m counts alpha[m, channel] * gamma[m, position] times; both lie in (0, 2), and both are 1 at the
-start of training, where the layer is an ordinary convolution. Layers have the numbers that Ultralytics gives to the
-rows of a model YAML, from 0. Static kernels are named by height x width, those of RDConv by the place of their tap,
-down and right of the centre (-1,0 is above it). Pictures are resized and padded as for prediction, and shown as the
-network sees them.
+start of training, where the layer is an ordinary convolution. A scale reaches as far from 1 as the weights, and at
+least 0.05: what hardly moved looks so. The colour bar says what was seen, and what the colours reach to.
+
+Layers have the numbers that Ultralytics gives to the rows of a model YAML, from 0. Static kernels are named by height x
+width, those of RDConv by the place of their tap, down and right of the centre (-1,0 is above it). Pictures are resized
+and padded as for prediction, and shown as the network sees them.
 """
 
 from __future__ import annotations
@@ -39,6 +41,7 @@ from ..nn.dynamic import ChannelBranch, SpatialBranch
 from . import records
 
 IN_A_ROW = 6  # kernels beside each other in the figure of a layer, at most
+LEAST = 0.05  # that a scale reaches to either side of 1
 COLOURS, OPACITY = "RdBu_r", 0.5  # of the maps over the picture
 GAMMA, ALPHA = r"spatial weight $\gamma$", r"channel weight $\alpha$"
 
@@ -116,9 +119,16 @@ def mixtures(model: nn.Module, seen: dict[str, np.ndarray]) -> list[Mixture]:
     return found
 
 
-def deviation(values: Sequence[np.ndarray | None]) -> float:
-    """Return how far the weights go from 1 at most, or 1 if they do not."""
-    return max((float(np.abs(v - 1).max()) for v in values if v is not None), default=0) or 1.0
+def reach(values: Sequence[np.ndarray | None]) -> float:
+    """Return how far a scale for these weights goes from 1: as far as they do, and at least `LEAST`."""
+    return max([LEAST, *(float(np.abs(v - 1).max()) for v in values if v is not None)])
+
+
+def cell(picture: np.ndarray) -> np.ndarray:
+    """Return width and height, in inches, of the space for one map of a picture (3, H, W) of any proportions."""
+    ratio = picture.shape[1] / picture.shape[2]
+    width = np.clip(1.7 * ratio**-0.5, 1, 2.6)
+    return np.array([width, np.clip(width * ratio, 1.1, 3.4)])
 
 
 def show_gamma(axes: Axes, picture: np.ndarray, gamma: np.ndarray, scale: CenteredNorm) -> None:
@@ -130,14 +140,21 @@ def show_gamma(axes: Axes, picture: np.ndarray, gamma: np.ndarray, scale: Center
     axes.imshow(gamma, cmap=COLOURS, norm=scale, alpha=OPACITY, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
 
 
+def show_scale(figure: Figure, values: Sequence[np.ndarray], scale: CenteredNorm, **place: Any) -> None:
+    """Draw the colour bar of spatial weights: what was seen, and what the colours reach to."""
+    low, high = min(v.min() for v in values), max(v.max() for v in values)
+    label = f"{GAMMA}: {low:.4f} to {high:.4f}\ncolours: {scale.vmin:.3g} to {scale.vmax:.3g}"
+    figure.colorbar(ScalarMappable(scale, COLOURS), alpha=OPACITY, label=label, **place)
+
+
 def draw_layer(mixture: Mixture, picture: np.ndarray) -> Figure:
     """Return the figure of a layer: a map of gamma for each kernel, and below them histograms of alpha."""
     m = len(mixture.kernels)
     across = m if m <= IN_A_ROW else math.isqrt(m - 1) + 1
     down = -(-m // across)
     parts = [part for part in ("gamma", "alpha") if getattr(mixture, part) is not None]
-    height, width = picture.shape[1:]
-    size = 2.4 * across + 1.2, 0.8 + down * len(parts) * (2.2 * height / width + 0.5)
+    width, height = 1.4 * cell(picture)
+    size = width * across + 1.4, 0.8 + down * len(parts) * (height + 0.5)
     figure, grid = plt.subplots(down * len(parts), across, figsize=size, squeeze=False, layout="constrained")
     for part, block in zip(parts, grid.reshape(len(parts), down, across), strict=True):
         values = getattr(mixture, part)
@@ -146,14 +163,14 @@ def draw_layer(mixture: Mixture, picture: np.ndarray) -> Figure:
         used = block.flat[:m]
         for axes, kernel in zip(used, mixture.kernels, strict=True):
             axes.set_title(kernel)
-        reach = deviation([values])
+        far = reach([values])
         if part == "gamma":
-            scale = CenteredNorm(1, reach)
+            scale = CenteredNorm(1, far)
             for axes, weights in zip(used, values, strict=True):
                 show_gamma(axes, picture, weights, scale)
-            figure.colorbar(ScalarMappable(scale, COLOURS), ax=block, alpha=OPACITY, label=GAMMA)
+            show_scale(figure, values, scale, ax=block)
         else:
-            bins = np.linspace(1 - reach, 1 + reach, 32)
+            bins = np.linspace(1 - far, 1 + far, 32)
             most = max(np.histogram(weights, bins)[0].max() for weights in values)
             for axes, weights in zip(used, values, strict=True):
                 axes.hist(weights, bins, color="tab:gray")
@@ -172,17 +189,27 @@ def draw_layer(mixture: Mixture, picture: np.ndarray) -> Figure:
 def draw_network(found: Sequence[Mixture], picture: np.ndarray) -> Figure:
     """Return the figure of the network: the picture, and for each layer maps of gamma and boxes of alpha."""
     across = max(len(mixture.kernels) for mixture in found)
-    height, width = picture.shape[1:]
-    size = 1.8 * across + 2.6, (len(found) + 1) * (1.7 * height / width + 0.6)
-    ratios = [*[1] * across, 1.3]
-    figure, grid = plt.subplots(len(found) + 1, across + 1, figsize=size, width_ratios=ratios, layout="constrained")
-    scale = CenteredNorm(1, deviation([mixture.gamma for mixture in found]))
-    reach = 1.1 * deviation([mixture.alpha for mixture in found])
+    width, height = cell(picture)
+    widths, heights = [*[width] * across, 0.25 * across + 1.4], [1, *[height] * len(found)]
+    figure, grid = plt.subplots(
+        len(heights),
+        len(widths),
+        figsize=(sum(widths) + 0.1 * across + 0.8, sum(heights) + 0.6 * len(found)),
+        width_ratios=widths,
+        height_ratios=heights,
+        layout="constrained",
+    )
     for axes in grid.flat:
         axes.set_axis_off()
     grid[0, 0].imshow(picture.transpose(1, 2, 0))
-    grid[0, 0].set_title("input")
-    figure.colorbar(ScalarMappable(scale, COLOURS), ax=grid[0, 1:], location="bottom", alpha=OPACITY, label=GAMMA)
+    gammas = [mixture.gamma for mixture in found if mixture.gamma is not None]
+    scale = CenteredNorm(1, reach(gammas))
+    if gammas:
+        beside = figure.add_subplot(grid[0, 0].get_gridspec()[0, 1:])
+        beside.set_axis_off()
+        beside.set_in_layout(False)  # else the columns below it move apart
+        show_scale(figure, gammas, scale, cax=beside.inset_axes((0.05, 0.7, 0.9, 0.25)), orientation="horizontal")
+    far = 1.1 * reach([mixture.alpha for mixture in found])
     for row, mixture in zip(grid[1:], found, strict=True):
         label = f"layer {mixture.layer}\n{mixture.name}"
         row[0].text(-0.06, 0.5, label, transform=row[0].transAxes, rotation=90, ha="right", va="center", ma="center")
@@ -194,7 +221,7 @@ def draw_network(found: Sequence[Mixture], picture: np.ndarray) -> Figure:
             row[-1].set_axis_on()
             row[-1].boxplot(mixture.alpha.T, tick_labels=mixture.kernels, widths=0.6, sym=".")
             row[-1].axhline(1, color="black", linewidth=0.8)
-            row[-1].set_ylim(1 - reach, 1 + reach)
+            row[-1].set_ylim(1 - far, 1 + far)
             row[-1].set_title(rf"$\alpha$ of {mixture.alpha.shape[1]} channels")
             if len(mixture.kernels) > IN_A_ROW:
                 row[-1].tick_params("x", labelrotation=90, labelsize="small")
@@ -240,6 +267,13 @@ def draw(yolo: YOLO, image: Path, seen: dict[str, np.ndarray], imgsz: int | None
         writer.writerows(rows)
 
 
+def _exists(folder: Path, out: Path) -> bool:
+    try:
+        return folder.exists()
+    except OSError as e:  # a name that is too long, a folder that may not be entered
+        raise ConfigError(f"out={out} cannot be written: {e.strerror}") from e
+
+
 def visualize(model: str, *images: Path, out: Path, imgsz: int | None = None) -> None:
     """Draw what the dynamic mixture does with pictures: its spatial and channel weights, layer by layer.
 
@@ -261,7 +295,7 @@ def visualize(model: str, *images: Path, out: Path, imgsz: int | None = None) ->
     for image, folder in folders.items():
         if not image.is_file() or cv2.imread(str(image)) is None:
             raise ConfigError(f"{image} is no picture that can be read")
-        if folder.exists():
+        if _exists(folder, out):
             raise ConfigError(f"{folder} exists; choose another out=")
     if len(set(folders.values())) < len(images):
         raise ConfigError("two of the images have the same name; choose an out= for each")
