@@ -82,7 +82,7 @@ def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tuple[in
         box = np.array([contours[0].min(0), contours[0].max(0)])
         if not all(_apart(box, other, GAP * size) for other in boxes):
             continue
-        mask = np.zeros((size, size), np.uint8)
+        mask: np.ndarray = np.zeros((size, size), np.uint8)
         cv2.fillPoly(mask, [np.round(c * 16).astype(np.int32) for c in contours], 255, cv2.LINE_AA, shift=4)
         paint = _texture(rng, size, contrast=25)
         if np.percentile(np.abs(paint - image)[mask > 0].max(1), 10) < VISIBLE:
