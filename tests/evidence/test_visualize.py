@@ -1,4 +1,5 @@
 import csv
+import itertools
 from pathlib import Path
 
 import cv2
@@ -7,6 +8,7 @@ import pytest
 import torch
 from helpers import randomize
 from matplotlib import pyplot as plt
+from matplotlib.axes import Axes
 from matplotlib.colors import CenteredNorm
 from matplotlib.text import Text
 from ultralytics import YOLO
@@ -116,8 +118,10 @@ def test_the_figures_have_no_large_blank_whatever_the_proportions(tmp_path, size
         ("layer", visualize.draw_layer(found, picture)),
     ):
         figure.canvas.draw()
-        maps = [axes.get_window_extent() for axes in figure.axes if axes.images]
-        assert all(max(extent.size) > 0.9 * figure.dpi for extent in maps if extent.height > 0)
+        maps = [axes for axes in figure.axes if axes.images and isinstance(axes.images[-1].norm, CenteredNorm)]
+        assert all(max(axes.get_window_extent().size) > 0.9 * figure.dpi for axes in maps)
+        seen = [axes.get_tightbbox() for axes in figure.findobj(Axes) if axes.axison or axes.images]
+        assert not any(a.padded(-2).overlaps(b.padded(-2)) for a, b in itertools.combinations(seen, 2)), name
         visualize.save(figure, tmp_path / f"{name}.png")
         drawn = cv2.imread(str(tmp_path / f"{name}.png")).min(2) < 250
         assert max(drawn.shape) < 120 * 36

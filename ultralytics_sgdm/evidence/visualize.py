@@ -30,7 +30,7 @@ from matplotlib import pyplot as plt
 from matplotlib.axes import Axes
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm
-from matplotlib.figure import Figure
+from matplotlib.figure import Figure, FigureBase
 from matplotlib.ticker import MaxNLocator
 from torch import Tensor, nn
 from ultralytics import YOLO
@@ -140,7 +140,7 @@ def show_gamma(axes: Axes, picture: np.ndarray, gamma: np.ndarray, scale: Center
     axes.imshow(gamma, cmap=COLOURS, norm=scale, alpha=OPACITY, extent=(-0.5, width - 0.5, height - 0.5, -0.5))
 
 
-def show_scale(figure: Figure, values: Sequence[np.ndarray], scale: CenteredNorm, **place: Any) -> None:
+def show_scale(figure: FigureBase, values: Sequence[np.ndarray], scale: CenteredNorm, **place: Any) -> None:
     """Draw the colour bar of spatial weights: what was seen, and what the colours reach to."""
     low, high = min(v.min() for v in values), max(v.max() for v in values)
     label = f"{GAMMA}: {low:.4f} to {high:.4f}\ncolours: {scale.vmin:.3g} to {scale.vmax:.3g}"
@@ -190,27 +190,22 @@ def draw_network(found: Sequence[Mixture], picture: np.ndarray) -> Figure:
     """Return the figure of the network: the picture, and for each layer maps of gamma and boxes of alpha."""
     across = max(len(mixture.kernels) for mixture in found)
     width, height = cell(picture)
-    widths, heights = [*[width] * across, 0.25 * across + 1.4], [1, *[height] * len(found)]
-    figure, grid = plt.subplots(
-        len(heights),
-        len(widths),
-        figsize=(sum(widths) + 0.1 * across + 0.8, sum(heights) + 0.6 * len(found)),
-        width_ratios=widths,
-        height_ratios=heights,
-        layout="constrained",
-    )
-    for axes in grid.flat:
+    widths, heights = [*[width] * across, 0.25 * across + 1.4], [1, len(found) * (height + 0.6)]
+    figure = plt.figure(figsize=(sum(widths) + 0.1 * across + 0.8, sum(heights)), layout="constrained")
+    header, body = figure.subfigures(2, 1, height_ratios=heights)
+    start, bar = header.subplots(1, 2, width_ratios=[width, sum(widths[1:])])
+    grid = body.subplots(len(found), len(widths), squeeze=False, width_ratios=widths)
+    for axes in (start, *grid.flat):
         axes.set_axis_off()
-    grid[0, 0].imshow(picture.transpose(1, 2, 0))
+    start.imshow(picture.transpose(1, 2, 0))
     gammas = [mixture.gamma for mixture in found if mixture.gamma is not None]
     scale = CenteredNorm(1, reach(gammas))
     if gammas:
-        beside = figure.add_subplot(grid[0, 0].get_gridspec()[0, 1:])
-        beside.set_axis_off()
-        beside.set_in_layout(False)  # else the columns below it move apart
-        show_scale(figure, gammas, scale, cax=beside.inset_axes((0.05, 0.7, 0.9, 0.25)), orientation="horizontal")
+        show_scale(header, gammas, scale, cax=bar, orientation="horizontal")
+    else:
+        bar.set_axis_off()
     far = 1.1 * reach([mixture.alpha for mixture in found])
-    for row, mixture in zip(grid[1:], found, strict=True):
+    for row, mixture in zip(grid, found, strict=True):
         label = f"layer {mixture.layer}\n{mixture.name}"
         row[0].text(-0.06, 0.5, label, transform=row[0].transAxes, rotation=90, ha="right", va="center", ma="center")
         if mixture.gamma is not None:
