@@ -193,7 +193,8 @@ def draw_network(found: Sequence[Mixture], picture: np.ndarray) -> Figure:
     widths, heights = [*[width] * across, 0.25 * across + 1.4], [1, len(found) * (height + 0.6)]
     figure = plt.figure(figsize=(sum(widths) + 0.1 * across + 0.8, sum(heights)), layout="constrained")
     header, body = figure.subfigures(2, 1, height_ratios=heights)
-    start, bar = header.subplots(1, 2, width_ratios=[width, sum(widths[1:])])
+    left, right = header.subfigures(1, 2, width_ratios=[width, sum(widths[1:])])
+    start, bar = left.subplots(), right.subplots()
     grid = body.subplots(len(found), len(widths), squeeze=False, width_ratios=widths)
     for axes in (start, *grid.flat):
         axes.set_axis_off()
@@ -201,7 +202,7 @@ def draw_network(found: Sequence[Mixture], picture: np.ndarray) -> Figure:
     gammas = [mixture.gamma for mixture in found if mixture.gamma is not None]
     scale = CenteredNorm(1, reach(gammas))
     if gammas:
-        show_scale(header, gammas, scale, cax=bar, orientation="horizontal")
+        show_scale(right, gammas, scale, cax=bar, orientation="horizontal")
     else:
         bar.set_axis_off()
     far = 1.1 * reach([mixture.alpha for mixture in found])
