@@ -142,6 +142,8 @@ def convert(key: str, hint: Any, text: str) -> Any:
         parts = text.split(",") if member is str else re.split(r"[,\s\[\]()]+", text)
         return [convert(key, member, part) for part in parts if part]
     try:
+        if kind is float and text.lstrip("+-").isdecimal():
+            return int(text)  # written out as it was written
         return WORDS[text.lower()] if kind is bool else kind(text)
     except (KeyError, ValueError):
         raise ConfigError(f"{key}={text} must be {KINDS.get(kind, kind.__name__)}") from None

@@ -354,7 +354,7 @@ def noise(
     if taken := settings.keys() & {"model", "task", "mode", "plots", "project", "name"}:
         raise ConfigError(f"{taken.pop()}= is set by this command")
     given = {"highpass": highpass, "gaussian": gaussian, "jpeg": jpeg, "blur": blur}
-    strengths = {name: [_whole(v) for v in values] for name, values in given.items() if values}
+    strengths = {name: list(values) for name, values in given.items() if values}
     if not strengths:
         raise ConfigError("no corruption is left")
     for name, values in strengths.items():
@@ -373,8 +373,3 @@ def noise(
             for key, pm, form in (("loss", "loss std", ".2f"), ("difference", "difference +-", "+.2f"))
         )
         print(f"{row['corruption']:<10}{strength:<10}{row['model']:<28}{row[METRIC]:8.2f}   {loss:<15}{difference}")
-
-
-def _whole(value: float) -> float:
-    """Return a whole number as an integer, which JPEG's quality must be."""
-    return int(value) if float(value).is_integer() else value
