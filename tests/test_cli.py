@@ -84,7 +84,7 @@ def test_a_missing_extra_is_one_line_with_the_command_that_mends_it(
     mistake, monkeypatch, tmp_path, argv, module, extra
 ):
     monkeypatch.chdir(tmp_path)
-    for name in [m for m in sys.modules if m.startswith("ultralytics_sgdm.evidence.opponents.")]:
+    for name in [m for m in sys.modules if m.startswith(("ultralytics_sgdm.evidence.opponents.", f"{module}."))]:
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.setitem(sys.modules, module, None)
     assert mistake(*argv) == f"this needs {module}: pip install 'ultralytics-sgdm[{extra}]'"
