@@ -80,7 +80,7 @@ def check(pair: Pair, folder: Path, arguments: list[str]) -> tuple[list[str], bo
     found = subprocess.run([python, "-c", code], cwd=folder, capture_output=True, text=True, check=True).stdout.split()[
         -2:
     ]
-    log = folder.with_suffix(".log")
+    log = folder.with_name(f"{folder.name}.log")
     with log.open("w") as f:
         command = [python, "-m", "pytest", "-n", "2", "--dist", "loadfile", *arguments]
         status = subprocess.run(list(map(str, command)), cwd=ROOT, stdout=f, stderr=subprocess.STDOUT).returncode

@@ -14,6 +14,7 @@ from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.transfer import stock_parameters
 
 TINY = {"epochs": 1, "imgsz": 64, "batch": 4, "workers": 0, "device": "cpu", "plots": False, "optimizer": "AdamW"}
+TINY |= {"nbs": 4, "warmup_epochs": 0}  # so that a step is taken
 needs_qat = pytest.mark.skipif(
     not hasattr(torch_utils, "prepare_qat"), reason="this Ultralytics has no training for int8"
 )

@@ -18,6 +18,8 @@ from ultralytics.utils.dist import generate_ddp_file
 
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import make_shapes
+from ultralytics_sgdm.nn import registry
+from ultralytics_sgdm.plugin import workers
 from ultralytics_sgdm.transfer import stock_norms, stock_parameters
 
 TINY = {"epochs": 1, "imgsz": 32, "batch": 4, "workers": 0, "device": "cpu", "plots": False, "val": False}
@@ -122,17 +124,15 @@ def test_the_command_of_tuning_knows_us_with_a_stock_model(shell, tmp_path):
 
 def test_workers_of_ray(shell, folder, tmp_path, monkeypatch):
     """Ray pickles the model for them: whoever unpickles it has the plugin, also for a model of stock layers."""
-    sent = []
-    monkeypatch.setattr(tuner.run_ray_tune, "__wrapped__", None, raising=False)
-    stock = YOLO("yolov8n.yaml")
+    sent, stock = [], YOLO("yolov8n.yaml")
+    ours = {k: v for k, v in registry._layers.items() if v.cls.__module__.startswith("ultralytics_sgdm")}
+    monkeypatch.setattr(registry, "_layers", ours)  # those of other tests are in no module that can be imported there
 
     def put(model, **_):
         sent.append(cloudpickle.dumps(model))
 
-    from ultralytics_sgdm.plugin import workers
-
     workers._with_setup_in_model(put)(stock)
-    assert not hasattr(stock, "ultralytics_sgdm") and workers._KEY not in vars(stock)
+    assert workers._KEY not in vars(stock)
     (tmp_path / "model.pkl").write_bytes(sent[0])
     script = "import pickle, sys; pickle.load(open('model.pkl', 'rb')); print('ultralytics_sgdm.plugin' in sys.modules)"
     assert shell(sys.executable, "-c", script, cwd=tmp_path).splitlines()[-1] == "True"
