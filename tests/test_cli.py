@@ -150,6 +150,7 @@ def test_ctrl_c_is_one_line_and_130(command, monkeypatch, argv):
     assert command(*argv) == (130, "", "stopped\n")
 
 
+@pytest.mark.slow
 def test_a_reader_that_goes_is_no_error(shell, yolo, tmp_path):
     yolo("version")  # has made its settings, of which it tells on standard output
     line = f"{sys.executable} -m ultralytics_sgdm sgdm layers | true"
@@ -162,6 +163,7 @@ def test_help_and_version_of_ultralytics_mention_the_package(command, monkeypatc
     assert f"ultralytics_sgdm {__version__}: yolo sgdm help" in command(*argv)[1]
 
 
+@pytest.mark.slow
 def test_no_traceback_for_a_row_of_a_yaml(yolo, tmp_path):
     (tmp_path / "yolov8-typo.yaml").write_text(
         "nc: 1\nbackbone:\n  - [-1, 1, SGMD, [16]]\nhead:\n  - [-1, 1, Detect, [nc]]\n"
@@ -174,6 +176,7 @@ def test_no_traceback_for_a_row_of_a_yaml(yolo, tmp_path):
     )
 
 
+@pytest.mark.slow
 def test_a_dataset_mistake_in_training_is_one_line_too(yolo, tmp_path):
     out = yolo("train", "model=yolov8n-sgdm.yaml", "data=shaps.yaml", cwd=tmp_path, status=2)
     assert "Traceback" not in out

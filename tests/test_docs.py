@@ -18,6 +18,8 @@ from ultralytics.nn import tasks
 from ultralytics_sgdm import cli
 from ultralytics_sgdm.data import make_shapes
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 PAGES = [ROOT / "README.md", *sorted(f for f in (ROOT / "docs").rglob("*.md") if "results" not in f.parts)]
 BLOCK = re.compile(r"(?:<!-- not run: (?P<reason>[^\n]+) -->\n)?```(?P<kind>bash|python)\n(?P<text>.*?)```", re.S)

@@ -171,6 +171,7 @@ def test_names_of_stock_models_resolve_with_scale_and_task():
     assert count(model.model) == count(skeleton(equip("yolo11s-seg.yaml").spec))
 
 
+@pytest.mark.slow
 def test_python_function_and_command_write_the_same(yolo, tmp_path):
     out = yolo("sgdm", "equip", "model=yolo11n-seg.yaml", "ratio=3", "at=backbone,neck", "out=my.yaml", cwd=tmp_path)
     equip("yolo11n-seg.yaml", ratio=3, at="backbone,neck", out=tmp_path / "other.yaml")
@@ -228,6 +229,7 @@ def test_an_existing_file_stays(tmp_path):
     assert (tmp_path / "my.yaml").read_text() == "mine"
 
 
+@pytest.mark.slow
 def test_the_skeleton_counts_and_measures_as_the_model_does():
     from ultralytics.utils.torch_utils import get_flops
 

@@ -16,6 +16,8 @@ from ultralytics_sgdm import SGDM, RDConv
 from ultralytics_sgdm.configs import shipped, with_scale
 from ultralytics_sgdm.data import make_shapes
 
+pytestmark = pytest.mark.slow
+
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 

@@ -11,6 +11,8 @@ from ultralytics_sgdm import SGDM, zoo
 from ultralytics_sgdm.configs import stock_name
 from ultralytics_sgdm.skeleton import count
 
+pytestmark = pytest.mark.slow
+
 NAMES = [names[0] for family, names in zoo.families().items() if family.endswith("-sgdm")]
 
 

@@ -13,6 +13,8 @@ from ultralytics.utils import DEFAULT_CFG_DICT, plotting, torch_utils
 from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.transfer import stock_parameters
 
+pytestmark = pytest.mark.slow
+
 TINY = {"epochs": 1, "imgsz": 64, "batch": 4, "workers": 0, "device": "cpu", "plots": False, "optimizer": "AdamW"}
 TINY |= {"nbs": 4, "warmup_epochs": 0}  # so that a step is taken
 needs_qat = pytest.mark.skipif(

@@ -12,6 +12,8 @@ from ultralytics_sgdm import insert
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.nn import SGDM
 
+pytestmark = pytest.mark.slow
+
 NOTHING = {"weights": None, "weights_backbone": None}
 
 

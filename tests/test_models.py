@@ -6,6 +6,8 @@ from ultralytics import YOLO
 
 from ultralytics_sgdm.configs import find_yaml, shipped, stock_name, with_scale, without_scale
 
+pytestmark = pytest.mark.slow
+
 NAMES = [with_scale(file.name, scale) for file in shipped("models") for scale in "nsmlx"]
 
 

@@ -13,6 +13,8 @@ import pytest
 import ultralytics_sgdm
 from ultralytics_sgdm import cli, versions
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 

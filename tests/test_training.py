@@ -19,6 +19,8 @@ from ultralytics.utils.dist import find_free_network_port
 
 from ultralytics_sgdm.data import make_shapes
 
+pytestmark = pytest.mark.slow
+
 TINY = ("imgsz=64", "batch=4", "workers=0", "plots=False", "device=cpu")
 
 

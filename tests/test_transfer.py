@@ -15,6 +15,8 @@ from ultralytics_sgdm import SGDM
 from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.transfer import added_modules, follow_rows
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def said(monkeypatch):

@@ -12,6 +12,8 @@ from ultralytics_sgdm import equip
 from ultralytics_sgdm.configs import ConfigError, shipped, with_scale
 from ultralytics_sgdm.skeleton import skeleton
 
+pytestmark = pytest.mark.slow
+
 GOOD = """nc: 3
 scales:
   n: [0.33, 0.25, 1024]

@@ -8,6 +8,8 @@ import ultralytics
 
 from ultralytics_sgdm import versions
 
+pytestmark = pytest.mark.slow
+
 SCRIPT = Path(__file__).parents[1] / "scripts/check_versions.py"
 
 

@@ -25,6 +25,7 @@ WEB = ROOT / "examples/web"
 CHROMIUM = next(filter(None, map(shutil.which, ("chromium", "chromium-browser", "google-chrome"))), None)
 
 pytestmark = [
+    pytest.mark.slow,
     pytest.mark.skipif(CHROMIUM is None, reason="needs Chromium on PATH"),
     pytest.mark.skipif(shutil.which("node") is None, reason="needs node on PATH"),
     pytest.mark.skipif(not (WEB / "node_modules").exists(), reason="needs `npm install` in examples/web"),

@@ -11,6 +11,8 @@ from ultralytics_sgdm.nn import csp
 from ultralytics_sgdm.nn.registry import registered_layers
 from ultralytics_sgdm.skeleton import count, skeleton
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[1]
 DOCUMENT = (ROOT / "docs/models.md").read_text(encoding="utf-8")
 TABLE = DOCUMENT[DOCUMENT.index("| family |") :].splitlines()

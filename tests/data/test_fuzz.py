@@ -20,6 +20,8 @@ from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import convert_coco_json, convert_voc
 from ultralytics_sgdm.data.voc_xml import BadXMLError, read_xml
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = int(os.environ.get("FUZZ_EXAMPLES", 100))
 fuzz = settings(
     max_examples=EXAMPLES,

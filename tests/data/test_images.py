@@ -15,6 +15,8 @@ from ultralytics.utils.patches import imread
 
 from ultralytics_sgdm.data.images import BadImageError, inspect_image
 
+pytestmark = pytest.mark.slow
+
 WRITERS = {
     **{"jpg": "JPEG", "jpeg": "JPEG", "mpo": "MPO", "png": "PNG", "bmp": "BMP", "tif": "TIFF", "tiff": "TIFF"},
     **{"dng": "TIFF", "webp": "WEBP", "jp2": "JPEG2000", "avif": "AVIF"},

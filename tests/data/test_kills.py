@@ -15,6 +15,8 @@ from small_sets import an_object, make_voc, tree
 from ultralytics_sgdm.data import convert_voc
 from ultralytics_sgdm.data.files import PLACING
 
+pytestmark = pytest.mark.slow
+
 CALLS = [
     *((Path, name) for name in ("replace", "unlink", "mkdir", "write_bytes", "symlink_to")),
     *((os, "link"), (shutil, "copy2")),

@@ -447,6 +447,7 @@ def test_lists_of_classes_only(tmp_path):
     assert record(tmp_path / "dest")["splits"]["train"]["images"] == 1
 
 
+@pytest.mark.slow
 def test_a_set_to_validate_on(tmp_path, yolo, caplog):
     src = make_voc(tmp_path / "src", test={"a": [an_object()]}, cat_test={"a": [an_object()]})
     file = convert_voc(src, tmp_path / "dest")

@@ -13,6 +13,8 @@ from ultralytics import YOLO
 
 from ultralytics_sgdm.data import make_shapes
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 

@@ -7,6 +7,8 @@ import torch
 
 from ultralytics_sgdm.evidence import benchmark
 
+pytestmark = pytest.mark.slow
+
 YOLO_SGDM = (sys.executable, "-m", "ultralytics_sgdm", "sgdm")
 
 

@@ -18,6 +18,8 @@ from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.evidence import plans, records, report
 from ultralytics_sgdm.evidence.report import Report
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("scipy")
 MODELS = ("tiny.yaml", "tiny-sgdm.yaml")
 RECIPE = ("data=data.yaml", "epochs=2", "imgsz=64", "workers=0", "device=cpu", "optimizer=SGD")

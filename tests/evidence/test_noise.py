@@ -16,6 +16,8 @@ from ultralytics.models.yolo.detect import DetectionValidator
 from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.evidence import noise
 
+pytestmark = pytest.mark.slow
+
 SPLITS = {"train": "images/train", "val": "images/val"}
 
 

@@ -30,6 +30,8 @@ from ultralytics_sgdm.evidence.opponents import table
 from ultralytics_sgdm.evidence.opponents.condconv import RoutedConv2d
 from ultralytics_sgdm.evidence.opponents.odconv import ODConv2d
 
+pytestmark = pytest.mark.slow
+
 ATTENTION = ("TimmCBAM", "CoordAttention")
 CONVOLUTIONS = ("ResidualCondConv", "ResidualODConv", "ResidualRFAConv")
 ABLATIONS = ("SGDMStatic", "SGDMNoSpatial", "SGDMNoChannel", "SGDMFree", "SGDMShort")

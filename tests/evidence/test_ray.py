@@ -16,6 +16,8 @@ import yaml
 
 from ultralytics_sgdm.data import make_shapes
 
+pytestmark = pytest.mark.slow
+
 pytest.importorskip("ray")
 pytest.importorskip("scipy")
 TIMEOUT = 300  # seconds

@@ -16,6 +16,8 @@ from ultralytics import YOLO
 from ultralytics_sgdm.evidence import visualize
 from ultralytics_sgdm.nn.dynamic import ChannelBranch, SpatialBranch
 
+pytestmark = pytest.mark.slow
+
 
 def read(file):
     """Return the rows of a CSV file."""

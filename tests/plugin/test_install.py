@@ -5,6 +5,8 @@ import textwrap
 
 import pytest
 
+pytestmark = pytest.mark.slow
+
 TAIL = """
 import logging
 from ultralytics import YOLO

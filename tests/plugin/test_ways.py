@@ -22,6 +22,8 @@ from ultralytics_sgdm.nn import registry
 from ultralytics_sgdm.plugin import workers
 from ultralytics_sgdm.transfer import stock_norms, stock_parameters
 
+pytestmark = pytest.mark.slow
+
 TINY = {"epochs": 1, "imgsz": 32, "batch": 4, "workers": 0, "device": "cpu", "plots": False, "val": False}
 LEARN = {"optimizer": "AdamW", "lr0": 0.01, "warmup_epochs": 0, "nbs": 4}
 

@@ -3,6 +3,7 @@
 import sys
 import textwrap
 
+import pytest
 import yaml
 from ultralytics.models.yolo.detect import DetectionTrainer
 from ultralytics.utils.callbacks.base import get_default_callbacks
@@ -10,6 +11,8 @@ from ultralytics.utils.dist import generate_ddp_file
 
 from ultralytics_sgdm.configs import CFG
 from ultralytics_sgdm.data import make_shapes
+
+pytestmark = pytest.mark.slow
 
 
 def test_the_worker_file_trains_in_an_interpreter_that_never_imported_the_plugin(shell, tmp_path, monkeypatch):
