@@ -22,6 +22,7 @@ from ultralytics.utils import LOGGER, NUM_THREADS, TQDM
 from ..configs import ConfigError
 from .boxes import guess_boxes, in_pixels
 from .images import BadImageError, inspect_image
+from .journal import Journal
 from .layout import Expected, Object, Sample, Split, check_choice, check_id, claimed, class_names, write_set
 
 LARGEST_MASK = 1 << 28  # pixels of an uncompressed mask
@@ -140,11 +141,11 @@ def convert_coco(
     places = {split: [str(s) for s in source] for split, source in sources.items()}
     options: dict[str, Any] = {"source": places, "images": images}
     options |= {k: v for k, v in {"classes": classes, "val": share}.items() if v}
-    with claimed(dest, options, roles.values()):
+    with claimed(dest, options, roles.values()) as journal:
         found: dict[str, Split] = {}
         categories: dict[int, str] = {}
         for split, source in sources.items():
-            found[split], names = _read_split(split, source)
+            found[split], names = _read_split(split, source, journal)
             if names != categories and categories:
                 raise ConfigError(f"{source.annotations}: its categories are not those of the other splits")
             categories = names
@@ -167,7 +168,7 @@ def _hold_out(found: dict[str, Split], share: float) -> dict[str, Split]:
     return found | {"train": rest, "val": Split([s for s in train.samples if s.id in held])}
 
 
-def _read_split(split: str, source: Source) -> tuple[Split, dict[int, str]]:
+def _read_split(split: str, source: Source, journal: Journal) -> tuple[Split, dict[int, str]]:
     """Return the samples of a split, their boxes as written, and its categories by id."""
     LOGGER.info(f"Reading {source.annotations}")
     try:
@@ -184,7 +185,7 @@ def _read_split(split: str, source: Source) -> tuple[Split, dict[int, str]]:
     if repeated := next((name for name in names if names.count(name) > 1), None):
         raise ConfigError(f"{source.annotations}: two categories are called {repeated!r}; give them one id")
     del data
-    return _with_images(split, source, images, annotations, categories), categories
+    return _with_images(split, source, images, annotations, categories, journal), categories
 
 
 def _without_outline(value: dict[str, Any]) -> dict[str, Any]:
@@ -214,7 +215,12 @@ def _box_around(outline: Any) -> list[float] | None:
 
 
 def _with_images(
-    split: str, source: Source, images: Sequence[Any], annotations: Sequence[Any], categories: Mapping[Any, str]
+    split: str,
+    source: Source,
+    images: Sequence[Any],
+    annotations: Sequence[Any],
+    categories: Mapping[Any, str],
+    journal: Journal,
 ) -> Split:
     result = Split()
     place = f"{source.annotations.name} annotation "
@@ -240,7 +246,9 @@ def _with_images(
             reason = e if isinstance(e, BadImageError) else "no file_name or id"
             result.skipped.append(f"{source.annotations.name} image {what or f'number {number}'}: {reason}")
     with ThreadPool(NUM_THREADS) as pool:
-        pictures = pool.imap(lambda entry: _inspect(source.images, *entry), ((n, i) for n, (i, _) in entries.items()))
+        pictures = pool.imap(
+            lambda entry: _inspect(source.images, *entry, journal), ((n, i) for n, (i, _) in entries.items())
+        )
         for (name, (_, key)), picture in TQDM(
             zip(entries.items(), pictures, strict=True), desc=f"Reading {split}", total=len(entries)
         ):
@@ -255,12 +263,12 @@ def _with_images(
     return result
 
 
-def _inspect(folder: Path, name: str, image: Mapping[str, Any]) -> tuple[Path, int, int, bool] | str:
+def _inspect(folder: Path, name: str, image: Mapping[str, Any], journal: Journal) -> tuple[Path, int, int, bool] | str:
     """Return what a sample needs to know of its image, or why it is not used."""
     file_name = str(image["file_name"])
     path = folder / f"{name}{Path(file_name).suffix}"
     try:
-        return path, *inspect_image(path, _size(image))
+        return path, *journal(inspect_image, path, _size(image))
     except BadImageError as e:
         return f"{_short(file_name)}: {e}"
 

@@ -6,6 +6,7 @@ DEST/SPLIT.txt             the images of the split; the validation split's list 
 DEST/data.yaml             what `yolo train data=` takes
 DEST/conversion.json       the options, the counts, and what was skipped and why
 DEST/written.sha256        checksum of each text that was written: how a file that the user changed is told from ours
+DEST/.journal              of an unfinished set: what was read of the source already
 """
 
 from __future__ import annotations
@@ -26,9 +27,11 @@ from ultralytics.utils import LOGGER
 from ..configs import ConfigError, near_names
 from .files import PLACING, locked, naming_disk_errors, needs_placing, read_text, require_space
 from .images import BadImageError
+from .journal import Journal
 from .update import DATASET_YAML, RECORD, WRITTEN, read_written, shorten, update_set
 
 DIFFICULT = ("drop", "keep")
+JOURNAL = ".journal"
 LONGEST = 240  # bytes of a file's name; file systems take 255, and .part is added
 
 
@@ -138,8 +141,8 @@ def class_names(classes: str | Sequence[str] | None) -> list[str] | None:
 
 
 @contextlib.contextmanager
-def claimed(dest: Path, options: Mapping[str, Any], splits: Iterable[str] = ()) -> Iterator[None]:
-    """Hold the folder `dest` for one conversion with these options.
+def claimed(dest: Path, options: Mapping[str, Any], splits: Iterable[str] = ()) -> Iterator[Journal]:
+    """Hold the folder `dest` for one conversion with these options; yield the journal of what it reads.
 
     Args:
         dest: The folder; it is made if it is not there.
@@ -157,7 +160,16 @@ def claimed(dest: Path, options: Mapping[str, Any], splits: Iterable[str] = ()) 
         with locked(dest / ".lock"):
             check_unclaimed(dest, splits)
             _check_record(dest, json.loads(json.dumps(options)))
-            yield
+            journal = Journal(dest / JOURNAL)
+            finished = False
+            try:
+                yield journal
+                finished = True
+            except ConfigError:
+                finished = True  # nothing to go on with
+                raise
+            finally:
+                journal.close(finished)
 
 
 def check_unclaimed(dest: Path, splits: Iterable[str] = ()) -> None:

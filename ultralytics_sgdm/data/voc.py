@@ -20,9 +20,11 @@ from ..configs import ConfigError
 from .boxes import BOXES, guess_boxes, in_pixels
 from .files import read_text
 from .images import BadImageError, inspect_image
+from .journal import Journal
 from .layout import (
     DIFFICULT,
     Expected,
+    Object,
     Sample,
     Split,
     as_list,
@@ -32,7 +34,7 @@ from .layout import (
     class_names,
     write_set,
 )
-from .voc_xml import BadXMLError, read_xml, short
+from .voc_xml import Annotation, BadXMLError, read_xml, short
 
 IMAGE_SETS = "ImageSets/Main"
 CLASS_LIST = re.compile(r"(.+?)\s+([+-]?[01])")  # NAME 1, NAME -1 (not in the class), NAME 0 (difficult)
@@ -134,8 +136,8 @@ def convert_image_sets(
         "val_difficult": val_difficult,
         "images": images,
     }
-    with claimed(dest, options, image_sets):
-        found = {split: _read_split(split, files) for split, files in image_sets.items()}
+    with claimed(dest, options, image_sets) as journal:
+        found = {split: _read_split(split, files, journal) for split, files in image_sets.items()}
         found_names = {o.name for split in found.values() for sample in split.samples for o in sample.objects}
         if boxes == "auto":
             boxes = guess_boxes(found.values())
@@ -186,7 +188,7 @@ def _choose_lists(src: Path, wanted: Mapping[str, str | Sequence[str] | None]) -
     return {split: [src / IMAGE_SETS / f"{name}.txt" for name in lists] for split, lists in chosen.items()}
 
 
-def _read_split(split: str, files: Sequence[Path]) -> Split:
+def _read_split(split: str, files: Sequence[Path], journal: Journal) -> Split:
     """Return the samples of a split, their boxes as written."""
     found = Split()
     entries: dict[str, Path] = {}
@@ -200,7 +202,7 @@ def _read_split(split: str, files: Sequence[Path]) -> Split:
             entries[name] = folder
     indexes = {folder: _image_index(folder / "JPEGImages", found.remarks) for folder in {*entries.values()}}
     with ThreadPool(NUM_THREADS) as pool:
-        results = pool.imap(lambda entry: _read_sample(*entry, indexes[entry[1]]), entries.items())
+        results = pool.imap(lambda entry: _read_sample(*entry, indexes[entry[1]], journal), entries.items())
         for result in TQDM(results, desc=f"Reading {split}", total=len(entries)):
             (found.skipped if isinstance(result, str) else found.samples).append(result)
     return found
@@ -257,20 +259,24 @@ def _has_xml(folder: Path, name: str) -> bool:
         return False
 
 
-def _read_sample(name: str, folder: Path, index: Mapping[str, Sequence[str]]) -> Sample | str:
+def _read_sample(name: str, folder: Path, index: Mapping[str, Sequence[str]], journal: Journal) -> Sample | str:
     """Return an image with its objects, or the reason why it is not used."""
     xml = f"Annotations/{name}.xml"
     try:
-        annotation = read_xml((folder / xml).read_bytes())
-        path = folder / "JPEGImages" / _find_image(name, annotation.filename, index)
-        width, height, intact = inspect_image(path, annotation.size)
+        filename, size, objects = journal(_read_annotation, folder / xml)
+        path = folder / "JPEGImages" / _find_image(name, filename, index)
+        width, height, intact = journal(inspect_image, path, size and tuple(size))
     except BadXMLError as e:
         return f"{xml}:{e}"
     except BadImageError as e:
         return f"{xml}: {e}"
     except OSError as e:
         return f"{xml}: {e.strerror}"
-    return Sample(name, path, width, height, intact, f"{xml}:", annotation.objects)
+    return Sample(name, path, width, height, intact, f"{xml}:", [Object(*o) for o in objects])
+
+
+def _read_annotation(file: Path) -> Annotation:
+    return read_xml(file.read_bytes())
 
 
 def _image_index(folder: Path, remarks: list[str]) -> dict[str, list[str]]:

@@ -9,8 +9,7 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from dataclasses import dataclass, field
-from typing import Any
+from typing import Any, NamedTuple
 from xml.sax import SAXParseException
 from xml.sax.handler import ContentHandler
 
@@ -50,13 +49,12 @@ DECLARED = re.compile(
 )
 
 
-@dataclass
-class Annotation:
+class Annotation(NamedTuple):
     """What the conversion needs of one XML file; `size` is None where the file has no usable one."""
 
-    filename: str | None = None
-    size: tuple[int, int] | None = None
-    objects: list[Object] = field(default_factory=list)
+    filename: str | None
+    size: tuple[int, int] | None
+    objects: list[Object]
 
 
 class BadXMLError(ValueError):
@@ -67,7 +65,9 @@ class _Handler(ContentHandler):
     """Collects the elements that matter by their whole path, so that others may nest elements of the same names."""
 
     def __init__(self) -> None:
-        self.annotation = Annotation()
+        self.filename: str | None = None
+        self.size: tuple[int, int] | None = None
+        self.objects: list[Object] = []
         self.path: list[str] = []
         self.text: list[str] = []
         self.values: dict[str, str] = {}  # of the size, or of the present object except its boxes
@@ -119,11 +119,11 @@ class _Handler(ContentHandler):
         self.path.pop()
         self.text = []
         if path == "filename":
-            self.annotation.filename = text
+            self.filename = text
         elif path == "object":
-            self.annotation.objects += self._objects()
+            self.objects += self._present()
         elif path == "size":
-            self.annotation.size = self._size()
+            self.size = self._present_size()
         elif path.startswith("object/bndbox/"):
             self.sides[-1][name] = text
         elif path.startswith(("object/", "size/")):
@@ -136,7 +136,7 @@ class _Handler(ContentHandler):
                 f"{line}: <{short(name)}> looks like an object and is not read; VOC has <annotation><object><bndbox>"
             )
 
-    def _objects(self) -> list[Object]:
+    def _present(self) -> list[Object]:
         name = self.values.get("object/name")
         if not name:
             raise BadXMLError(f"{self.line}: object without a name")
@@ -154,7 +154,7 @@ class _Handler(ContentHandler):
             objects.append(Object(name, left, top, right, bottom, difficult, self.line))
         return objects
 
-    def _size(self) -> tuple[int, int] | None:
+    def _present_size(self) -> tuple[int, int] | None:
         try:
             width, height = (int(float(self.values.pop(f"size/{side}", ""))) for side in ("width", "height"))
         except (ValueError, OverflowError):
@@ -199,7 +199,7 @@ def read_xml(content: bytes) -> Annotation:
         raise
     except (LookupError, ValueError) as e:  # ValueError: an encoding of several bytes that expat does not read
         raise BadXMLError(f"1: {e}; save it as UTF-8") from e
-    return handler.annotation
+    return Annotation(handler.filename, handler.size, handler.objects)
 
 
 def _in_utf8(content: bytes) -> bytes:
