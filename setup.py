@@ -61,6 +61,7 @@ setup(
             "nbclient>=0.10",
             "ipykernel>=6",
             "mypy>=1.15",
+            "nvidia-modelopt",  # quantize=8
         ],
     },
     entry_points={"console_scripts": ["yolo = ultralytics_sgdm.cli:main", "yolo-sgdm = ultralytics_sgdm.cli:main"]},
