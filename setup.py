@@ -14,6 +14,12 @@ atexit.register(shutil.rmtree, outside, ignore_errors=True)
 version = re.search(r'^__version__ = "(.+)"$', (here / "ultralytics_sgdm/__init__.py").read_text(), re.M).group(1)
 oldest = re.search(r'^OLDEST, .* = "([^"]+)"', (here / "ultralytics_sgdm/versions.py").read_text(), re.M).group(1)
 
+DOCS = [
+    "mkdocs-material>=9.6",
+    "mkdocstrings[python]>=0.29",
+    "pymdown-extensions<12; python_version < '3.11'",  # the last mkdocstrings for it calls Highlight as before 12
+]
+
 setup(
     name="ultralytics-sgdm",
     version=version,
@@ -43,7 +49,7 @@ setup(
         "compare": ["scipy>=1.10", "timm>=1.0.23"],
         "ray": ["ray>=2.45"],  # the first for Python 3.13
         "check": ["imagehash>=4.3"],  # near duplicates in `yolo sgdm check`
-        "docs": ["mkdocs-material>=9.6", "mkdocstrings[python]>=0.29"],
+        "docs": DOCS,
         "test": [
             "pytest>=8",
             "pytest-xdist>=3.6",
@@ -55,8 +61,7 @@ setup(
             "scipy>=1.10",
             "timm>=1.0.23",
             "ray>=2.45",
-            "mkdocs-material>=9.6",
-            "mkdocstrings[python]>=0.29",
+            *DOCS,
             "jupytext>=1.16",
             "nbclient>=0.10",
             "ipykernel>=6",

@@ -15,6 +15,7 @@ import pytest
 import torch
 import yaml
 from ultralytics import cfg
+from ultralytics.nn.modules import Conv
 
 from ultralytics_sgdm import cli
 from ultralytics_sgdm.configs import CFG
@@ -24,8 +25,9 @@ cfg.SETTINGS["runs_dir"] = f"{os.environ['YOLO_CONFIG_DIR']}/runs"
 
 
 @pytest.fixture(autouse=True)
-def _seed():
+def _state(monkeypatch):
     torch.manual_seed(0)
+    monkeypatch.setattr(Conv, "default_act", Conv.default_act)  # a YAML with `activation` sets it for the process
 
 
 @pytest.fixture(scope="session")

@@ -10,7 +10,7 @@ import pytest
 from PIL import Image, features
 from small_sets import write_image
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.data.utils import IMG_FORMATS
+from ultralytics.data.utils import IMG_FORMATS, check_image
 from ultralytics.utils.patches import imread
 
 from ultralytics_sgdm.data.images import BadImageError, inspect_image
@@ -61,6 +61,16 @@ def test_every_format_of_ultralytics_is_tested():
     assert set(WRITERS) == IMG_FORMATS - {"heic", "heif"}  # which nothing here writes
 
 
+def is_taken(path):
+    try:
+        check_image(str(path))
+    except AssertionError:
+        with pytest.raises(BadImageError, match="Invalid image format"):
+            inspect_image(path)
+        return False
+    return True
+
+
 @pytest.mark.parametrize("suffix", WRITERS)
 def test_the_size_is_the_one_that_ultralytics_reads(tmp_path, suffix):
     kind = WRITERS[suffix]
@@ -71,6 +81,8 @@ def test_the_size_is_the_one_that_ultralytics_reads(tmp_path, suffix):
         exif[0x0112] = orientation
         path = tmp_path / f"{orientation}.{suffix}"
         path.write_bytes(encode(kind, **({} if kind in ("BMP", "JPEG2000") else {"exif": exif})))
+        if kind == "JPEG2000" and not is_taken(path):
+            pytest.skip("this Ultralytics leaves JPEG 2000 out of a training")
         height, width = imread(str(path)).shape[:2]
         assert inspect_image(path) == (width, height, True)
         assert inspect_image(path, (width, height))

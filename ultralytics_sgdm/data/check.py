@@ -25,6 +25,7 @@ from .images import BadImageError, inspect_image
 from .update import shorten
 
 SPLITS = ("train", "val", "test")
+BOM = "\ufeff"
 TOLERANCE = 0.01  # of the picture, by which Ultralytics lets a box stick out
 SMALL, LARGE = 32**2, 96**2  # pixels; COCO's bounds of small, medium and large objects
 STRIDE = 8  # pixels; the finest grid of a detector with P3
@@ -163,11 +164,12 @@ def _read_label(file: _File, label: Path, classes: int) -> None:
         file.background = "missing"
         return
     try:
-        lines = [
-            (n, x.split()) for n, x in enumerate(label.read_text(encoding="utf-8-sig").splitlines(), 1) if x.strip()
-        ]
+        text = label.read_text(encoding="utf-8")
     except UnicodeDecodeError:
         raise ValueError(": not UTF-8") from None
+    if text.startswith(BOM):
+        file.warnings.append(f"{label.name}: a byte-order mark; older versions of Ultralytics leave the image out")
+    lines = [(n, x.split()) for n, x in enumerate(text.removeprefix(BOM).splitlines(), 1) if x.strip()]
     if not lines:
         file.background = "empty"
         return
