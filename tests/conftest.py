@@ -20,6 +20,8 @@ from ultralytics.nn.modules import Conv
 from ultralytics_sgdm import cli
 from ultralytics_sgdm.configs import CFG
 
+HUNG = 1200  # seconds: what takes longer does not end
+
 cfg.TESTS_RUNNING = False  # else trainings in this process are written beside the installed Ultralytics
 cfg.SETTINGS["runs_dir"] = f"{os.environ['YOLO_CONFIG_DIR']}/runs"
 
@@ -49,7 +51,7 @@ def shell(tmp_path_factory):
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
             text=True,
-            timeout=300,
+            timeout=HUNG,
         )
         assert status in (None, done.returncode), done.stdout
         return done.stdout

@@ -183,8 +183,8 @@ def test_mistakes_are_told_in_one_line(models, tmp_path, monkeypatch, capsys, ar
 
 
 def test_another_task_and_a_missing_display_are_told(folder, models, monkeypatch):
-    other = YOLO("yolov8n-cls.yaml").export(format="onnx", imgsz=32, simplify=False, verbose=False)
-    file = Path(other).rename(folder / "cls.onnx")
+    monkeypatch.chdir(folder)  # where a model of a YAML is exported to
+    file = Path(YOLO("yolov8n-cls.yaml").export(format="onnx", imgsz=32, simplify=False, verbose=False))
     with pytest.raises(PREDICT["InputError"], match="is a model of the task classify, this takes detect"):
         PREDICT["predict"](file, "0")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
