@@ -107,6 +107,9 @@ def test_a_missing_extra_is_one_line_with_the_command_that_mends_it(
         (("sgdm", "layers", "x=1"), "has no argument 'x=1', its arguments are: none"),
         (("sgdm", "models", "scale=z"), "scale='z' must be letters of 'tnsmbclex'"),
         (("train", "model=yolov8n-sgmd.yaml"), "'yolov8n-sgmd.yaml' does not exist; did you mean 'yolov8n-sgdm.yaml'"),
+        (("predict", "model=nosuch.pt", "source=nosuch.jpg"), "model=nosuch.pt: no such file"),
+        (("predict", "model=yolov8n.yaml", "source=nosuch.jpg"), "source=nosuch.jpg: no such file"),
+        (("predict", "model=none.onnx", "source=nosuch.jpg"), "model=none.onnx: no such file"),
         (
             ("val", "model=yolov8n-sgdm.yaml", "data=shaps.yaml", "device=cpu"),
             "'shaps.yaml' does not exist; did you mean 'shapes.yaml'",

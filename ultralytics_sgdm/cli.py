@@ -176,7 +176,7 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as e:
-        mistake = _mistake(e)
+        mistake = _mistake(e) or _missing_file(e, argv)
         if mistake is None:
             raise
         print(f"error: {mistake}", file=sys.stderr)
@@ -190,3 +190,13 @@ def _mistake(error: BaseException | None) -> BaseException | None:
     while error is not None and not isinstance(error, (ConfigError, InputError)):
         error = error.__cause__
     return error
+
+
+def _missing_file(error: Exception, argv: Sequence[str]) -> ConfigError | None:
+    """Return the argument whose file Ultralytics did not find, as a line."""
+    if isinstance(error, FileNotFoundError):
+        for argument in argv:
+            name, _, value = argument.partition("=")
+            if value and (value == error.filename or str(error).startswith((f"{value} ", f"'{value}' "))):
+                return ConfigError(f"{name}={value}: no such file")
+    return None
