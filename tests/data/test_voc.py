@@ -192,6 +192,7 @@ def test_no_file_is_without_reason(tmp_path):
             (an_xml(good.replace("<name>cat</name>", "")), None, "odd.xml:3: object without a name"),
             (an_xml(good.replace("<xmin>2</xmin>", "")), None, "odd.xml:3: object 'cat', bndbox/xmin is missing"),
             (an_xml(good.replace("<ymax>9", "<ymax>nan")), None, "bndbox/ymax is no number: 'nan'"),
+            (an_xml(good.replace("<ymax>9", "<ymax>1_9")), None, "bndbox/ymax is no number: '1_9"),
             ('<?xml version="1.0" encoding="no-such"?>' + an_xml(good), None, "odd.xml:1: "),
             ("<annotation>" * 100_000, None, "odd.xml:1: no element found"),
             (an_xml(good, more="<filename>../../secret.jpg</filename>"), 1, ""),
@@ -206,6 +207,17 @@ def test_no_file_is_without_reason(tmp_path):
 @pytest.mark.parametrize(
     ("xml", "message"),
     [
+        *(
+            (f"<annotation>{element}</annotation>", "1: <.*> looks like an object")
+            for element in (
+                '<detection bb="10 20 30 40"/>',
+                '<detection rect="10,20,30,40"/>',
+                "<cat>[10, 20, 30, 40]</cat>",
+                "<face>(10,20),(30,40)</face>",
+                "<cat>10px 20px 30px 40px</cat>",
+                '<data>{"x":1,"y":2,"w":3,"h":4}</data>',
+            )
+        ),
         ("<annotations><image/></annotations>", "1: no VOC annotation, its root is <annotations>"),
         ("<Annotation/>", "1: no VOC annotation, its root is <Annotation>"),
         ("<html><body/></html>", "1: no VOC annotation, its root is <html>"),

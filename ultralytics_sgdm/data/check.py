@@ -20,7 +20,7 @@ from ultralytics.utils.files import increment_path
 from ultralytics.utils.patches import imread
 
 from ..configs import ConfigError
-from .files import naming_disk_errors
+from .files import naming_disk_errors, read_text
 from .images import BadImageError, inspect_image
 from .update import shorten
 
@@ -113,7 +113,7 @@ def _images_of(places: str | Sequence[str], split: str) -> list[Path]:
         if place.is_dir():
             images += [p for p in place.rglob("*.*") if not any(x.startswith(".") for x in p.relative_to(place).parts)]
         elif place.is_file():
-            lines = place.read_text(encoding="utf-8-sig").strip().splitlines()
+            lines = read_text(place).strip().splitlines()
             images += [place.parent / line[2:] if line.startswith("./") else Path(line) for line in lines]
         else:
             raise ConfigError(f"{split}: {place} does not exist")

@@ -103,7 +103,7 @@ class _Handler(ContentHandler):
                 raise BadXMLError(f"{line}: <object> in an <object>; VOC has them one after the other")
         else:
             self.numbers = 0 if depth == 2 else self.numbers
-            self.numbers += sum(_is_number(value) for value in attrs.values())
+            self.numbers += sum(map(_count_numbers, attrs.values()))
             self._check_other(name, line)
 
     def characters(self, content: str) -> None:
@@ -114,7 +114,7 @@ class _Handler(ContentHandler):
         path = "/".join(self.path[1:]) if depth <= DEEPEST else ""
         text = "".join(self.text).strip()
         if depth > 1 and path not in ONCE and self.path[1] != "object":
-            self.numbers += sum(map(_is_number, re.split(r"[\s,;]+", text)))
+            self.numbers += _count_numbers(text)
             self._check_other(self.path[1], self.locator.getLineNumber())
         self.path.pop()
         self.text = []
@@ -137,10 +137,10 @@ class _Handler(ContentHandler):
             )
 
     def _present(self) -> list[Object]:
-        name = self.values.get("object/name")
+        name = " ".join(self.values.get("object/name", "").split())  # a line break would be another class
         if not name:
             raise BadXMLError(f"{self.line}: object without a name")
-        difficult = self.values.get("object/difficult", "").lower() in {"1", "true", "yes"}
+        difficult = self.values.get("object/difficult", "").lower() in {"1", "1.0", "true", "yes", "y"}
         objects = []
         for texts in self.sides or [{}]:
             sides = []
@@ -167,7 +167,12 @@ def _is_number(text: str) -> bool:
         float(text)
     except ValueError:
         return False
-    return True
+    return "_" not in text  # which Python allows
+
+
+def _count_numbers(text: str) -> int:
+    """Return how many numbers a text holds, whatever brackets, names and units are around them."""
+    return sum(map(_is_number, re.split(r"""[\s,;:=()\[\]{}"']+|px""", text)))
 
 
 def short(name: str) -> str:
