@@ -81,6 +81,12 @@ def test_what_is_left_out_is_what_ultralytics_leaves_out(folder):
     assert said["images"] == len(taken) and said["objects"] == sum(taken.values())
 
 
+def test_a_list_in_another_encoding_is_named(folder, mistake):
+    (folder / "train.txt").write_bytes("./images/train/train.jpg\n".encode("utf-16"))
+    Path("list.yaml").write_text(Path("own.yaml").read_text().replace("images/train", "train.txt"))
+    assert "train.txt is in UTF-16; save it as UTF-8" in mistake("check", "list.yaml")
+
+
 def test_a_label_without_image_is_told(folder):
     (folder / "labels/val/lonely.txt").write_text(GOOD)
     assert check_set("own.yaml")["splits"]["val"]["label without image"] == ["lonely.txt"]

@@ -209,16 +209,16 @@ def test_no_file_is_without_reason(tmp_path):
     [
         *(
             (
-                f"<annotation>{element}</annotation>",
-                f"1: <{element[1:].partition('>')[0].split()[0]}> looks like an object",
+                an_xml(more=f"<cat{box}</cat>"),
+                "2: <cat> looks like an object",
             )
-            for element in (
-                '<detection bb="10 20 30 40"/>',
-                '<detection rect="10,20,30,40"/>',
-                "<cat>[10, 20, 30, 40]</cat>",
-                "<face>(10,20),(30,40)</face>",
-                "<cat>10px 20px 30px 40px</cat>",
-                '<data>{"x":1,"y":2,"w":3,"h":4}</data>',
+            for box in (
+                ' bb="10 20 30 40">',
+                ' rect="10,20,30,40">',
+                ">[10, 20, 30, 40]",
+                ">(10,20),(30,40)",
+                ">10px 20px 30px 40px",
+                '>{"x":1,"y":2,"w":3,"h":4}',
             )
         ),
         ("<annotations><image/></annotations>", "1: no VOC annotation, its root is <annotations>"),
@@ -256,11 +256,22 @@ def test_an_annotation_without_object_is_a_background(tmp_path):
         "<source><database>x</database><annotation>y</annotation><image>flickr</image><flickrid>3</flickrid></source>"
     )
     header = (
-        f"<folder>JPEGImages</folder><filename>odd.jpg</filename><path>/a/b 1 2.jpg</path>{source}"
+        f"<folder>JPEGImages</folder><filename>odd.jpg</filename><path>/2 (1)/10 20 30 40/b 1 2.jpg</path>{source}"
         "<owner><flickrid>a</flickrid><name>b</name></owner><segmented>0</segmented><weather>fog</weather>"
-        "<camera id='3'><focus>2.0</focus></camera><timestamp>17</timestamp>"
+        "<camera id='3'><focus>2.0</focus></camera><timestamp>2020-01-02 10:20:30</timestamp>"
     )
     assert convert_one(tmp_path, an_xml(more=header)) == ([], [])
+
+
+@pytest.mark.parametrize("difficult", ["1", "1.0", "true", "Y", "yes"])
+def test_difficult_is_said_in_several_ways(difficult):
+    (written,) = read_xml(an_xml(an_object(difficult=difficult)).encode()).objects
+    assert written.difficult
+
+
+def test_a_name_on_two_lines_is_the_same_class():
+    (written,) = read_xml(an_xml(an_object("traffic\n light")).encode()).objects
+    assert written.name == "traffic light"
 
 
 def test_several_boxes_of_an_object_are_several_rows(tmp_path):
@@ -639,6 +650,12 @@ def test_folders_of_others_are_left_alone(src, tmp_path):
     with pytest.raises(ConfigError, match="mine already holds images of something else"):
         convert_voc(src, tmp_path / "mine")
     assert tree(tmp_path / "mine") == before
+    for name in (".lock", ".journal"):
+        (tmp_path / name).mkdir()
+        (tmp_path / name / name).write_text("mine")
+        with pytest.raises(ConfigError, match=f"{name} is not ours"):
+            convert_voc(src, tmp_path / name)
+        assert [(f.name, f.read_text()) for f in (tmp_path / name).iterdir()] == [(name, "mine")]
     convert_voc(src, tmp_path / "dest")
     before = tree(tmp_path / "dest")
     with pytest.raises(ConfigError, match="was made with difficult=drop, not difficult=keep"):

@@ -110,9 +110,16 @@ def needs_placing(source: Path, target: Path, how: str) -> bool:
 
 @contextlib.contextmanager
 def locked(file: Path) -> Iterator[None]:
-    """Hold the lock of this name; its file is gone afterwards."""
+    """Hold the lock of this name; its file is gone afterwards.
+
+    Raises:
+        ConfigError: If a file of that name has content, which a lock has not.
+    """
     while True:
         seen = os.open(file, os.O_RDWR | os.O_CREAT)
+        if os.fstat(seen).st_size:
+            os.close(seen)
+            raise ConfigError(f"{file} is not ours and would be removed; choose another folder")
         lock = FileLock(file)
         lock.acquire()
         try:

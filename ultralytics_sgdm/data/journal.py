@@ -13,6 +13,9 @@ import PIL
 import ultralytics
 
 from .. import __version__
+from ..configs import ConfigError
+
+MARK = '["ultralytics_sgdm", '  # begins a journal
 
 
 class Journal:
@@ -22,16 +25,25 @@ class Journal:
 
     Args:
         file: The journal; what an earlier process wrote there is known, except a line that it did not finish.
+
+    Raises:
+        ConfigError: If there is another file of that name.
     """
 
     def __init__(self, file: Path) -> None:
         self.file = file
         self._known: dict[str, tuple[str, str]] = {}
         self._lock = Lock()
-        head = json.dumps([__version__, ultralytics.__version__, PIL.__version__, cv2.__version__]) + "\n"
+        head = (
+            json.dumps(["ultralytics_sgdm", __version__, ultralytics.__version__, PIL.__version__, cv2.__version__])
+            + "\n"
+        )
         if file.is_file():
             with file.open(encoding="utf-8", errors="replace") as lines:
-                if next(lines, "") == head:
+                first = next(lines, "")
+                if not first.startswith(MARK[: len(first)]):
+                    raise ConfigError(f"{file} is not ours and would be overwritten; choose another folder")
+                if first == head:
                     for line in lines:
                         call, _, rest = line.partition("\t")
                         state, _, result = rest.partition("\t")

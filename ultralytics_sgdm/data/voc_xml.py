@@ -20,9 +20,19 @@ from .layout import Object
 DEEPEST = 4  # annotation/object/bndbox/xmin
 SIDES = ("xmin", "ymin", "xmax", "ymax")
 
-# What an annotation of VOC2007, or an object of it, has at most once.
+# What an annotation of VOC2007, or an object of it, has at most once; `path` is labelImg's.
 ONCE = {
-    *("folder", "filename", "segmented", "source", "source/database", "source/annotation", "source/image", "owner"),
+    *(
+        "folder",
+        "filename",
+        "path",
+        "segmented",
+        "source",
+        "source/database",
+        "source/annotation",
+        "source/image",
+        "owner",
+    ),
     *("size", "size/width", "size/height", "size/depth"),
     *(f"object/{name}" for name in ("name", "pose", "truncated", "difficult", "occluded")),
     *(f"object/bndbox/{side}" for side in SIDES),
@@ -121,9 +131,9 @@ class _Handler(ContentHandler):
         if path == "filename":
             self.filename = text
         elif path == "object":
-            self.objects += self._present()
+            self.objects += self._objects()
         elif path == "size":
-            self.size = self._present_size()
+            self.size = self._size()
         elif path.startswith("object/bndbox/"):
             self.sides[-1][name] = text
         elif path.startswith(("object/", "size/")):
@@ -136,7 +146,7 @@ class _Handler(ContentHandler):
                 f"{line}: <{short(name)}> looks like an object and is not read; VOC has <annotation><object><bndbox>"
             )
 
-    def _present(self) -> list[Object]:
+    def _objects(self) -> list[Object]:
         name = " ".join(self.values.get("object/name", "").split())  # a line break would be another class
         if not name:
             raise BadXMLError(f"{self.line}: object without a name")
@@ -154,7 +164,7 @@ class _Handler(ContentHandler):
             objects.append(Object(name, left, top, right, bottom, difficult, self.line))
         return objects
 
-    def _present_size(self) -> tuple[int, int] | None:
+    def _size(self) -> tuple[int, int] | None:
         try:
             width, height = (int(float(self.values.pop(f"size/{side}", ""))) for side in ("width", "height"))
         except (ValueError, OverflowError):
