@@ -34,10 +34,8 @@ class Journal:
         self.file = file
         self._known: dict[str, tuple[str, str]] = {}
         self._lock = Lock()
-        head = (
-            json.dumps(["ultralytics_sgdm", __version__, ultralytics.__version__, PIL.__version__, cv2.__version__])
-            + "\n"
-        )
+        readers = [__version__, ultralytics.__version__, PIL.__version__, cv2.__version__]
+        head = json.dumps(["ultralytics_sgdm", *readers]) + "\n"
         if file.is_file():
             with file.open(encoding="utf-8", errors="replace") as lines:
                 first = next(lines, "")

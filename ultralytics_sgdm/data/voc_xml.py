@@ -22,17 +22,8 @@ SIDES = ("xmin", "ymin", "xmax", "ymax")
 
 # What an annotation of VOC2007, or an object of it, has at most once; `path` is labelImg's.
 ONCE = {
-    *(
-        "folder",
-        "filename",
-        "path",
-        "segmented",
-        "source",
-        "source/database",
-        "source/annotation",
-        "source/image",
-        "owner",
-    ),
+    *("folder", "filename", "path", "segmented", "owner"),
+    *("source", "source/database", "source/annotation", "source/image"),
     *("size", "size/width", "size/height", "size/depth"),
     *(f"object/{name}" for name in ("name", "pose", "truncated", "difficult", "occluded")),
     *(f"object/bndbox/{side}" for side in SIDES),
