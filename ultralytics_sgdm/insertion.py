@@ -18,7 +18,7 @@ from torch import Tensor, nn
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
 
-from .configs import ConfigError
+from .configs import ConfigError, reason
 from .nn.registry import registered_layers
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -131,8 +131,8 @@ def _channels(model: nn.Module, chosen: Mapping[str, nn.Module], example: Any) -
     try:
         outputs = _outputs(model, chosen, example)
     except Exception as e:
-        why = " ".join(str(e).split())[:200]
-        raise ConfigError(f"{type(model).__name__} failed in a forward pass ({why}); give example=, its input") from e
+        name = type(model).__name__
+        raise ConfigError(f"{name} failed in a forward pass ({reason(e)}); give example=, its input") from e
     for name, found in outputs.items():
         if len(found) != 1:
             times = "not used" if not found else f"used {len(found)} times"
