@@ -7,6 +7,7 @@ import pytest
 import torch
 from torch import nn
 from torchvision import models
+from ultralytics import YOLO
 
 from ultralytics_sgdm import insert
 from ultralytics_sgdm.configs import ConfigError
@@ -47,6 +48,19 @@ def call(name, model, x, place):
     return seen[0], y
 
 
+def runs(model, forward):
+    """Return the names of the SGDM that a forward pass runs, as often as it does."""
+    seen = []
+    for name, m in model.named_modules():
+        if isinstance(m, SGDM):
+            m.register_forward_hook(lambda _, __, ___, name=name: seen.append(name))
+    forward()
+    for m in model.modules():
+        if isinstance(m, SGDM):
+            m._forward_hooks.clear()
+    return sorted(seen)
+
+
 def example(name):
     return ([torch.zeros(3, 96, 96)],) if name == "fasterrcnn" else torch.zeros(1, 3, 96, 96)
 
@@ -69,6 +83,7 @@ def test_output_and_keys_are_what_they_were_and_weights_load_before_and_after(ba
     assert all(torch.equal(new[k], v) for k, v in state.items())
     assert {k.partition(".sgdm.")[0] for k in new.keys() - state.keys()} == set(places)
     assert list(model.sgdm_places) == places
+    assert runs(model, lambda: call(name, model, x, places[1])) == sorted(f"{place}.sgdm" for place in places)
     added = sum(p.numel() for m in model.modules() if isinstance(m, SGDM) for p in m.parameters())
     assert sum(place["parameters"] for place in model.sgdm_places.values()) == added
 
@@ -121,18 +136,38 @@ class Twice(nn.Module):
         return self.again(self.again(self.conv(x)))
 
 
+class Children(nn.Sequential):
+    def forward(self, x):
+        for child in self.children():
+            x = child(x)
+        return x
+
+
+class ChannelsLast(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.stem, self.last = nn.Conv2d(3, 96, 8, 8), nn.Identity()
+
+    def forward(self, x):
+        return self.last(self.stem(x).permute(0, 2, 3, 1))
+
+
 @pytest.mark.parametrize(
     ("make", "places", "message"),
     [
         (models.resnet18, ["layer5"], "has no module 'layer5'; there are 'layer"),
         (models.resnet18, [""], "has no module ''"),
-        (models.resnet18, [], "needs the name of a module"),
+        (models.resnet18, [], "insert takes names of modules such as"),
+        (models.resnet18, [3], r"insert takes names of modules .*, got \[3\]"),
+        (models.resnet18, {"layer1": 2}, "insert takes names of modules .*, got {'layer1': 2}"),
         (models.resnet18, ["fc"], r"'fc' gives \(1, 1000\), a layer needs a feature map"),
         (models.resnet18, {"layer1": {"ration": 2}}, "'layer1': SGDM has no option 'ration', its options are ratio"),
         (models.resnet18, {"layer1": {"ratio": 1000}}, "'layer1', 64 channels: ratio must be a number from 1 to 64"),
         (Twice, ["again"], "'again' is used 2 times in a forward pass"),
         (Twice, ["idle"], "'idle' is not used in a forward pass"),
         (Twice, ["conv"], "'conv' is 'same' too"),
+        (lambda: nn.Sequential(Children(nn.Conv2d(3, 32, 1))), ["0"], "'0' runs its children in a way of its own"),
+        (ChannelsLast, ["last"], r"'last' gives \(B, H, W, C\), a layer needs \(B, C, H, W\)"),
         (lambda: nn.Sequential(nn.Linear(3, 4)), ["0"], "Sequential failed in a forward pass .* give example="),
     ],
 )
@@ -153,3 +188,9 @@ def test_a_layer_is_inserted_once():
     with pytest.raises(ConfigError, match="module='SGMD' is no registered layer"):
         insert(model, ["layer3"], module="SGMD")
     assert list(insert(model, ["layer3"]).sgdm_places) == ["layer4", "layer3"]
+
+
+def test_a_model_of_ultralytics_is_warned_of(caplog):
+    model = insert(YOLO("yolov8n.yaml").model, "model.4")
+    assert list(model.sgdm_places) == ["model.4"]
+    assert "trains a model built anew from its YAML, without the layers; there use equip" in caplog.text

@@ -59,6 +59,9 @@ MALFORMED = {
         "  - [-1, 1, Conv, [8, big]]",
         WHERE + "k must be a number, got 'big'; the row is written",
     ),
+    "maps of two sizes": (ROW, "  - [[0, 1], 1, Concat, [1]]", WHERE + "Sizes of tensors must match"),
+    "half a pixel": (ROW, "  - [-1, 1, Conv, [8, 3, 2, 3.5]]", WHERE + r"conv2d\(\) received an invalid combination"),
+    "no stride": (ROW, "  - [-1, 1, Conv, [8, 3, 0]]", WHERE),
     "unknown module": (ROW, "  - [-1, 1, Cnv, [8]]", WHERE + "unknown module 'Cnv'; did you mean 'Conv'"),
     "no backbone": (BACKBONE, "", "bad.yaml is no model YAML: it lacks the list 'backbone' of rows"),
     "no head": (HEAD, "", "bad.yaml is no model YAML: it lacks the list 'head' of rows"),
@@ -113,6 +116,22 @@ def test_malformed_files_are_named_in_one_line(tmp_path, case, build):
         build(write(tmp_path, old, new))
     assert re.search(message, str(error.value)), str(error.value)
     assert "\n" not in str(error.value) and "bad.yaml" in str(error.value)
+
+
+@pytest.mark.parametrize(
+    ("old", "new", "message"),
+    [
+        (
+            HEAD,
+            "head:\n  - [-1, 1, Conv, [64]]\n",
+            r"head row 1 \(layer 5\), .*: a model ends in the head of a task, such ",
+        ),
+        (ROW, "  - [-1, 1, Conv, [8, 3, 2, -1]]", WHERE + "negative padding is not supported"),
+    ],
+)
+def test_what_shows_when_a_model_is_built_is_named_too(tmp_path, old, new, message):
+    with pytest.raises(ConfigError, match=message):
+        YOLO(write(tmp_path, old, new))
 
 
 def test_the_good_file_builds(tmp_path):

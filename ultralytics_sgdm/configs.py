@@ -77,6 +77,11 @@ def config_error(message: str, cause: BaseException) -> ConfigError:
     return error
 
 
+def reason(error: BaseException) -> str:
+    """Return what an error says in one line; PyTorch writes pages about the forms that a call may take."""
+    return " ".join(str(error).split()).partition(", but expected one of:")[0][:300]
+
+
 def shipped(kind: str) -> list[Path]:
     """Return the shipped YAMLs of `kind` ("models" or "datasets"), by name."""
     return sorted((CFG / kind).glob("*.yaml"))

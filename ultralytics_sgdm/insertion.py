@@ -1,8 +1,8 @@
 """Put SGDM, or another registered layer, behind named modules of any torch model: classifiers, segmenters, detectors.
 
-A module that is chosen gets a forward hook that runs the inserted one on its output, so its class, its own keys and
-everything that looks at it stay as they are; the inserted one is its child `sgdm`. Hooks are part of what `copy` and
-`pickle` take along, of what `torch.compile` and the ONNX exporters trace.
+The inserted module is a child `sgdm` of the chosen one, whose class, own keys and everything that looks at it stay as
+they are. A Sequential runs its last child by itself; any other module gets a forward hook that runs the child on its
+output. Hooks are part of what `copy` and `pickle` take along, of what `torch.compile` and the ONNX exporters trace.
 """
 
 from __future__ import annotations
@@ -15,8 +15,10 @@ from typing import Any, TypeVar
 
 import torch
 from torch import Tensor, nn
+from ultralytics.nn.tasks import BaseModel
+from ultralytics.utils import LOGGER
 
-from .configs import ConfigError
+from .configs import ConfigError, reason
 from .nn.registry import registered_layers
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -41,7 +43,7 @@ def insert(
     Args:
         model: Any module.
         places: Names of modules, as `model.named_modules()` has them, each with options of the layer such as `ratio`;
-            or the names alone. Each must give a feature map (B, C, H, W) and be called once in a forward pass.
+            or the names alone, or one. Each must give a feature map (B, C, H, W) and be called once in a forward pass.
         module: Registered layer to insert; SGDM starts as exactly the identity.
         example: What a forward pass takes, a tensor or a tuple of arguments; a picture (1, 3, 224, 224) unless given.
 
@@ -52,9 +54,7 @@ def insert(
         ConfigError: If a name is not found, an option is unknown, a module gives no (B, C, H, W), is used twice or not
             at all in a forward pass, or has a layer inserted already. The model is then as it was.
     """
-    wanted = dict(places) if isinstance(places, Mapping) else {name: {} for name in places}
-    if not wanted:
-        raise ConfigError("insert needs the name of a module at least, such as {'layer4': {}}")
+    wanted = _wanted(places)
     named = dict(model.named_modules())
     for name in wanted:
         if name == "" or name not in named:
@@ -78,15 +78,35 @@ def insert(
         except (TypeError, ValueError) as e:
             raise ConfigError(f"{name!r}, {channels[name]} channels: {e}") from e
     done = {}
-    for name, layer in built.items():
-        like = next(iter(named[name].parameters()), None)
-        like = like if like is not None else next(model.parameters(), torch.empty(0))
-        layer.to(like.device, like.dtype).train(named[name].training)
-        named[name].add_module(CHILD, layer)
-        named[name].register_forward_hook(_through)
-        done[name] = {"channels": channels[name], "parameters": sum(p.numel() for p in layer.parameters())}
+    with ExitStack() as undo:
+        for name, layer in built.items():
+            owner = named[name]
+            like = next(iter(owner.parameters()), None)
+            like = like if like is not None else next(model.parameters(), torch.empty(0))
+            layer.to(like.device, like.dtype).train(owner.training)
+            owner.add_module(CHILD, layer)
+            undo.callback(delattr, owner, CHILD)
+            if type(owner).forward is not nn.Sequential.forward:
+                undo.callback(owner.register_forward_hook(_through).remove)
+            done[name] = {"channels": channels[name], "parameters": sum(p.numel() for p in layer.parameters())}
+        _prove(model, built, example)
+        undo.pop_all()
     model.sgdm_places = {**getattr(model, "sgdm_places", {}), **done}
+    if any(isinstance(m, BaseModel) for m in named.values()):
+        LOGGER.warning(
+            "insert: Ultralytics trains a model built anew from its YAML, without the layers; there use equip"
+        )
     return model
+
+
+def _wanted(places: Mapping[str, Mapping[str, Any]] | Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    if isinstance(places, str):
+        places = [places]
+    wanted = dict(places) if isinstance(places, Mapping) else {name: {} for name in places}
+    if not wanted or not all(isinstance(k, str) and isinstance(v, Mapping) for k, v in wanted.items()):
+        form = "['layer3'], or {'layer3': {'ratio': 2}} with options"
+        raise ConfigError(f"insert takes names of modules such as {form}, got {places!r}")
+    return wanted
 
 
 def _through(owner: nn.Module, _: Any, output: Tensor) -> Tensor:
@@ -108,26 +128,11 @@ def _layer(name: str, wanted: Mapping[str, Mapping[str, Any]]) -> type[nn.Module
 
 def _channels(model: nn.Module, chosen: Mapping[str, nn.Module], example: Any) -> dict[str, int]:
     """Return the channels that each chosen module gives, by one forward pass in evaluation mode."""
-    outputs: dict[str, list[Any]] = {name: [] for name in chosen}
-    like = next(model.parameters(), torch.empty(0))
-    if example is None:
-        example = torch.zeros(1, 3, SIDE, SIDE, device=like.device, dtype=like.dtype)
-    arguments = example if isinstance(example, tuple) else (example,)
-    modes = {m: m.training for m in model.modules()}
-    with ExitStack() as stack, torch.no_grad():
-        for name, m in chosen.items():
-            handle = m.register_forward_hook(lambda _, __, y, name=name: outputs[name].append(y))
-            stack.callback(handle.remove)
-        try:
-            model.eval()(*arguments)
-        except Exception as e:
-            why = " ".join(str(e).split())[:200]
-            raise ConfigError(
-                f"{type(model).__name__} failed in a forward pass ({why}); give example=, its input"
-            ) from e
-        finally:
-            for m, mode in modes.items():
-                m.training = mode
+    try:
+        outputs = _outputs(model, chosen, example)
+    except Exception as e:
+        name = type(model).__name__
+        raise ConfigError(f"{name} failed in a forward pass ({reason(e)}); give example=, its input") from e
     for name, found in outputs.items():
         if len(found) != 1:
             times = "not used" if not found else f"used {len(found)} times"
@@ -137,4 +142,38 @@ def _channels(model: nn.Module, chosen: Mapping[str, nn.Module], example: Any) -
             raise ConfigError(
                 f"{name!r} gives {shape}, a layer needs a feature map (B, C, H, W); choose another module"
             )
+        _, c, h, w = found[0].shape
+        if example is None and c == h != w:  # of a square picture
+            raise ConfigError(f"{name!r} gives (B, H, W, C), a layer needs (B, C, H, W); choose another module")
     return {name: found[0].shape[1] for name, found in outputs.items()}
+
+
+def _prove(model: nn.Module, layers: Mapping[str, nn.Module], example: Any) -> None:
+    """Raise unless one forward pass runs each inserted layer once: an owner may run its children in its own way."""
+    try:
+        runs = {name: len(found) for name, found in _outputs(model, layers, example).items()}
+    except Exception:
+        runs = dict.fromkeys(layers, 0)
+    for name, n in runs.items():
+        if n != 1:
+            raise ConfigError(f"{name!r} runs its children in a way of its own; choose a module inside or around it")
+
+
+def _outputs(model: nn.Module, watched: Mapping[str, nn.Module], example: Any) -> dict[str, list[Any]]:
+    """Return what each watched module gives, call by call, in one forward pass in evaluation mode."""
+    outputs: dict[str, list[Any]] = {name: [] for name in watched}
+    like = next(model.parameters(), torch.empty(0))
+    if example is None:
+        example = torch.zeros(1, 3, SIDE, SIDE, device=like.device, dtype=like.dtype)
+    arguments = example if isinstance(example, tuple) else (example,)
+    modes = {m: m.training for m in model.modules()}
+    with ExitStack() as stack, torch.no_grad():
+        for name, m in watched.items():
+            handle = m.register_forward_hook(lambda _, __, y, name=name: outputs[name].append(y))
+            stack.callback(handle.remove)
+        try:
+            model.eval()(*arguments)
+        finally:
+            for m, mode in modes.items():
+                m.training = mode
+    return outputs

@@ -17,7 +17,7 @@ from ultralytics.nn import tasks
 from ultralytics.nn.modules import C2fAttn, Detect, ImagePoolingAttn
 from ultralytics.utils.torch_utils import get_flops
 
-from .configs import ConfigError, layer_place
+from .configs import config_error, layer_place, reason
 
 SHAPELESS = (torch.nn.BatchNorm2d, torch.nn.SiLU, torch.nn.ReLU)  # most of the time on the meta device
 IMAGE = 256  # pixels: every stage from P1/2 to P6/64 has a map of its own size
@@ -53,13 +53,14 @@ def skeleton(spec: dict[str, Any]) -> tasks.BaseModel:
 
 
 def features(model: tasks.BaseModel) -> list[Feature | None]:
-    """Return what each layer of a skeleton but the last, the task's head, gives; None where it is no single map.
+    """Return what each layer of a model but the last, the task's head, gives; None where it is no single map.
 
     Raises:
         ConfigError: If a layer cannot take what reaches it.
     """
-    x: Any = torch.empty(1, model.yaml.get("channels", 3), IMAGE, IMAGE, device="meta")
-    text = torch.empty(1, model.yaml.get("nc", 1), 512, device="meta")  # what YOLO-World's neck reads besides
+    device = next(model.parameters(), torch.empty(0, device="meta")).device
+    x: Any = torch.zeros(1, model.yaml.get("channels", 3), IMAGE, IMAGE, device=device)
+    text = torch.zeros(1, model.yaml.get("nc", 1), 512, device=device)  # what YOLO-World's neck reads besides
     outputs: list[Any] = []
     with _without(model, *SHAPELESS):
         for layer in model.model[:-1]:
@@ -70,8 +71,8 @@ def features(model: tasks.BaseModel) -> list[Feature | None]:
                     text = layer(x, text)
                 else:
                     x = layer(x, text) if isinstance(layer, C2fAttn) else layer(x)
-            except (LookupError, RuntimeError, TypeError, ValueError) as e:
-                raise ConfigError(f"{layer_place(model.yaml, layer.i)}: {e}") from e
+            except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
+                raise config_error(f"{layer_place(model.yaml, layer.i)}: {reason(e)}", e) from e
             outputs.append(x)
     return [_feature(y) for y in outputs]
 

@@ -57,8 +57,17 @@ def test_layers_that_are_not_there_are_refused():
     model = YOLO("yolov8n.yaml").model
     with pytest.raises(ConfigError, match=r"freeze=\[0, 23\]: there is no layer 23, the layers are 0 to 22"):
         Trainer(model, [0, 23])
+    with pytest.raises(ConfigError, match="freeze=24: there is no layer 23"):
+        Trainer(model, 24)
     with pytest.raises(ConfigError, match=r"no parameter has a name with 'model\.4\.cv9\.'"):
         Trainer(model, ["4.cv9"])
+
+
+def test_a_trainer_whose_checkpoint_imports_us_late_acts_on_it_too():
+    model = YOLO("yolov8n.yaml").model
+    with pytest.raises(ConfigError, match="freeze='stok' must be"):
+        Trainer(model, "stok")
+    assert not any(k.startswith(("model.0.", "model.1.")) for k in Trainer(model, (0, 1)).learns())
 
 
 def test_freezing_reaches_parameters_of_a_block_itself():

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from numbers import Integral, Real
-from typing import Any
+from typing import Any, Literal
 
 from torch import nn
 from ultralytics.engine.trainer import BaseTrainer
@@ -40,7 +40,7 @@ def _checking_freeze(check_resume: Callable) -> Callable:
     return check
 
 
-def freeze_value(freeze: Any) -> int | list[int | str] | str | None:
+def freeze_value(freeze: Any) -> int | list[int | str] | Literal["stock"] | None:
     """Return what a value of `freeze` means in a form that the trainer acts on.
 
     Args:
@@ -82,11 +82,13 @@ def _get_names(self: BaseTrainer) -> list[str]:
 
 
 def _set_names(self: BaseTrainer, names: list[str]) -> None:
-    model = _student(self)
-    if self.args.freeze == "stock":
+    model, freeze = _student(self), freeze_value(self.args.freeze)  # a checkpoint may have imported us only now
+    if freeze == "stock":
         names += _stock(model)
-    elif isinstance(self.args.freeze, list):
-        _check_layers(self.args.freeze, model)
+    else:
+        layers = freeze if isinstance(freeze, list) else range(freeze or 0)
+        _check_layers(self.args.freeze, layers, model)
+        names += [f"model.{x}." for x in layers]
     vars(self)[_NAMES] = names
 
 
@@ -109,13 +111,13 @@ def _stock(model: nn.Module) -> list[str]:
     return [name for name, _ in (*stock_parameters(model), *stock_norms(model))]
 
 
-def _check_layers(freeze: list[int | str], model: nn.Module) -> None:
+def _check_layers(given: Any, layers: Iterable[int | str], model: nn.Module) -> None:
     names = [name for name, _ in model.named_parameters()]
-    for x in freeze:
+    for x in layers:
         if isinstance(x, str) and not any(f"model.{x}." in name for name in names):
-            raise ConfigError(f"freeze={freeze!r}: no parameter has a name with 'model.{x}.'")
+            raise ConfigError(f"freeze={given!r}: no parameter has a name with 'model.{x}.'")
         if isinstance(x, int) and x >= len(model.model):
-            raise ConfigError(f"freeze={freeze!r}: there is no layer {x}, the layers are 0 to {len(model.model) - 1}")
+            raise ConfigError(f"freeze={given!r}: there is no layer {x}, the layers are 0 to {len(model.model) - 1}")
 
 
 def _proving_freeze(setup_train: Callable) -> Callable:

@@ -3,7 +3,8 @@
 The facts: `check_file` searches the working directory and Ultralytics' own tree, and `yaml_model_load` drops the first
 digit+letter of the whole path that looks like a scale. A file that `check_file` finds under the first name it is asked
 for is never asked for under the second, so finding by the file's stem there mends both. `yaml_model_load` reads the
-file it found with `YAML.load`, which takes what is no model too.
+file it found with `YAML.load`, which takes what is no model too. What task a model is for, `guess_model_task` reads in
+the name of its last layer, and gives None for what is no head.
 """
 
 from __future__ import annotations
@@ -18,7 +19,17 @@ from ultralytics.nn import tasks
 from ultralytics.utils import ROOT, YAML, checks
 
 from .. import plugin, validation
-from ..configs import EQUIPPED, ConfigNotFoundError, equipped_from, find_yaml, near_names, shipped, with_scale
+from ..configs import (
+    EQUIPPED,
+    ConfigKeyError,
+    ConfigNotFoundError,
+    equipped_from,
+    find_yaml,
+    layer_place,
+    near_names,
+    shipped,
+    with_scale,
+)
 from ..equipment import equip_by_name
 from .patching import wrap
 
@@ -28,6 +39,7 @@ def install() -> None:
     wrap(checks, "check_file", _finding_yamls, everywhere=True)
     wrap(ultralytics.data.utils, "check_file", _naming_data)
     wrap(tasks, "yaml_model_load", _loading_models, everywhere=True)
+    wrap(tasks, "guess_model_task", _asking_for_head, everywhere=True)
     tasks.YAML = _ModelYAML
 
 
@@ -68,6 +80,20 @@ def _loading_models(yaml_model_load: Callable) -> Callable:
         return spec
 
     return load
+
+
+def _asking_for_head(guess_model_task: Callable) -> Callable:
+    def guess(model: Any) -> str | None:
+        task = guess_model_task(model)
+        if task is None and isinstance(model, dict):
+            place = layer_place(model, len([*model["backbone"], *model["head"]]) - 1)
+            heads = (
+                "such as Detect, Segment, Pose, OBB or Classify; for another layer give task=, for RT-DETR use RTDETR()"
+            )
+            raise ConfigKeyError(f"{place}: a model ends in the head of a task, {heads}")
+        return task
+
+    return guess
 
 
 class _ModelYAML(YAML):

@@ -10,6 +10,7 @@ from __future__ import annotations
 import ast
 import functools
 import inspect
+from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
@@ -27,11 +28,14 @@ from ..configs import (
     config_error,
     layer_place,
     near_names,
+    reason,
     yaml_name,
 )
 from ..evidence import opponents
 from ..nn.registry import registered_layers
+from ..skeleton import features
 from ..validation import Form, check_layers, check_rows, form
+from .patching import wrap
 
 _PARSES_LIKE, _CHECK, _EXPLAIN = "_sgdm_parses_like", "_sgdm_check", "_sgdm_explain"  # how parse_model finds ours
 _PREFIXES = {"nn.": nn, "torchvision.ops.": torchvision.ops}
@@ -56,15 +60,29 @@ def install() -> None:
     """
     function = _stock_function()
     vars(tasks).update({_PARSES_LIKE: parses_like, _CHECK: functools.partial(_check, function), _EXPLAIN: _explain})
-    if _PARSES_LIKE in function.__code__.co_names:
-        return
-    stock = function.__code__
-    try:
-        function.__code__ = _edited(function)
-        _prove()
-    except Exception:
-        function.__code__ = stock
-        raise
+    if _PARSES_LIKE not in function.__code__.co_names:
+        stock = function.__code__
+        try:
+            function.__code__ = _edited(function)
+            _prove()
+        except Exception:
+            function.__code__ = stock
+            raise
+    wrap(tasks.DetectionModel, "__init__", _naming_row)
+
+
+def _naming_row(init: Callable) -> Callable:
+    """Let the forward pass that finds a new model's strides name the row that cannot take what reaches it."""
+
+    def build(self: tasks.DetectionModel, *args: Any, **kwargs: Any) -> None:
+        try:
+            init(self, *args, **kwargs)
+        except _MISTAKES as error:
+            if not isinstance(error, ConfigError) and "model" in self._modules:
+                features(self)
+            raise
+
+    return build
 
 
 def _stock_function() -> FunctionType:
@@ -199,8 +217,10 @@ def _explain(error: Exception, d: dict, names: dict[str, Any]) -> Exception:
     i = names.get("i")
     if i is None:
         return config_error(
-            f"{yaml_name(d)}: activation {d.get('activation')!r}: {error}; it must be such as nn.SiLU()", error
+            f"{yaml_name(d)}: activation {d.get('activation')!r}: {reason(error)}; it must be such as nn.SiLU()", error
         )
     name = [*d["backbone"], *d["head"]][i][2]
     shape = _form(name)
-    return config_error(f"{layer_place(d, i)}: {error}{f'; the row is written {shape}' if shape else ''}", error)
+    return config_error(
+        f"{layer_place(d, i)}: {reason(error)}{f'; the row is written {shape}' if shape else ''}", error
+    )
