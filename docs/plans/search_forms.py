@@ -61,3 +61,37 @@ class SGDMGuidedNorm(SGDMGuided):
     """Candidates 1 to 4: as SGDMGuided, gamma normalised over the bases (M softmax), BatchNorm after the mixture."""
 
     normalised = True
+
+
+@register_layer(like=Conv)
+class SGDMGuidedFree(nn.Module):
+    """Candidate 6: the strips guide a free 3x3 kernel per position, shared by 8 channels, normalised over its taps.
+
+    The taps are those of RDConv, so the mixture is over the nine shifts; the kernel of a position is a softmax of a 1x1
+    convolution of the sum of the static responses, scaled so that a flat one sums to nine.
+    """
+
+    shared = 8
+
+    def __init__(self, c1: int, c2: int, ratio: float = 3) -> None:
+        super().__init__()
+        self.c = c = razor_width(c1, ratio)
+        self.razor = Conv(c1, c, 1)
+        self.static = nn.ModuleList(sequence(c, k) for k in LENGTHS)
+        self.channel = ChannelBranch(c, 1)
+        self.kernel = zero_init(nn.Conv2d(c, 9 * c // self.shared, 1))
+        self.base = nn.Parameter(torch.randn(9, c, 1, 1) / 3)
+        self.norm = nn.BatchNorm2d(c)
+        self.act = Conv.default_act
+        self.expand = zero_init(nn.Conv2d(c, c2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        u = self.razor(x)
+        guide = sum(conv(u) for conv in self.static)
+        b, _, h, w = u.shape
+        taps = 9 * self.kernel(guide).view(b, 9, -1, 1, h, w).softmax(1).expand(-1, -1, -1, self.shared, -1, -1)
+        padded = nn.functional.pad(u, (1, 1, 1, 1))
+        shifts = [padded[:, :, i : i + h, j : j + w] for i in range(3) for j in range(3)]
+        y = sum(s * t.reshape(b, self.c, h, w) * k for s, t, k in zip(shifts, taps.unbind(1), self.base, strict=True))
+        return x + self.expand(self.act(self.norm((y + guide) * self.channel(guide))))

@@ -25,6 +25,7 @@ MODELS = ("tiny.yaml", "tiny-sgdm.yaml")
 RECIPE = ("data=data.yaml", "epochs=2", "imgsz=64", "workers=0", "device=cpu", "optimizer=SGD")
 COMMAND = ("sgdm", "compare", *MODELS, *RECIPE, "seeds=0,1", "bf16=True")
 HUNG = 300  # seconds
+LAST = "weights/last.pt"
 TINY = {
     "backbone": [*[[-1, 1, "Conv", [16, 3, 2]]] * 3, [-1, 1, "C2f", [32, True]]],
     "head": [[[3], 1, "Detect", ["nc"]]],
@@ -201,7 +202,7 @@ def test_an_output_that_cannot_be_written_is_one_line(mistake, tmp_path, monkeyp
 def test_folds_and_repetitions_and_a_plan_with_its_verdict(yolo, project, mistake):
     plan = {
         "question": "Is SGDM better on shapes?",
-        "arms": list(MODELS),
+        "arms": [MODELS[0], {"model": MODELS[1], "first": {"freeze": "stock", "epochs": 2}}],
         "data": "data.yaml",
         "recipe": {"epochs": 1, "imgsz": 64, "workers": 0, "device": "cpu"},
         "seeds": [0, 1],
@@ -222,6 +223,10 @@ def test_folds_and_repetitions_and_a_plan_with_its_verdict(yolo, project, mistak
     assert len(list(Path("planned").glob("tiny-*-fold?.json"))) == 8
     analysis = json.loads(Path("planned/analysis.json").read_text())
     assert analysis["pictures"] == 14
+    folder = scratch("tiny-sgdm-0-fold0", "planned")
+    first, last = (torch.load(folder / f, weights_only=False)["train_args"] for f in ("first/weights/last.pt", LAST))
+    assert (first["freeze"], first["epochs"], last["freeze"], last["epochs"]) == ("stock", 2, None, 1)
+    assert Path(last["pretrained"]) == folder.resolve() / "first/weights/last.pt"
 
     # without detections at hand the same figures come from what is kept, and none where a record is missing
     text = Path("planned/summary.md").read_text()

@@ -62,6 +62,7 @@ def test_the_verdict_is_by_the_rule(tmp_path, mean, half, verdict):
         ({"arms": ["a.yaml"]}, "arms must be two or more"),
         ({"arms": ["a.yaml", "x/a.yaml"]}, "each of a name of its own"),
         ({"arms": ["a.yaml", {"models": "b.yaml"}]}, "must be a model, or have the keys"),
+        ({"arms": ["a.yaml", {"model": "b.yaml", "first": 3}]}, "first: 3 of an arm is no dict"),
         ({"metric": "mAP"}, "metric: 'mAP' must be one of mAP50-95, mAP50"),
         ({"better": "much"}, "better: 'much' is no number"),
     ],

@@ -134,7 +134,7 @@ def _unplanned(
 def check_recipe(plan: Plan) -> None:
     """Raise ConfigError unless Ultralytics' trainer takes the recipe of every arm."""
     for arm in plan.arms:
-        for key in {**plan.recipe, **arm.recipe}:
+        for key in {**plan.recipe, **arm.recipe, **arm.first}:
             if key in OURS:
                 raise ConfigError(f"{key}= is set by each run")
             if key not in DEFAULT_CFG_DICT:
@@ -176,12 +176,23 @@ def _tasks(plan: Plan, look: int, yamls: Sequence[str], layers: list[str], scrat
         for i, data in enumerate(yamls):
             recipe = {**plan.recipe, **arm.recipe, "data": data}
             try:
-                binding = bind(arm.model, recipe, plan.bf16)
+                binding = bind(arm.model, recipe, plan.bf16, arm.first)
             except OSError as e:
                 raise ConfigError(f"{e.filename}: {e.strerror}") from e
             for place, seed in enumerate(plan.seeds(arm, look)):
                 fold = i if plan.folds else None
-                task = Task(arm.name, arm.model, seed + 1000 * repetition, fold, recipe, plan.bf16, layers, "", binding)
+                task = Task(
+                    arm.name,
+                    arm.model,
+                    seed + 1000 * repetition,
+                    fold,
+                    recipe,
+                    plan.bf16,
+                    layers,
+                    "",
+                    binding,
+                    arm.first,
+                )
                 folder = scratch / f"{task.name}-{records.digest(binding)[:10]}"
                 tasks.append((place, i, arm_number, replace(task, folder=str(folder.resolve()))))
     return [task for *_, task in sorted(tasks, key=lambda t: t[:3])]

@@ -31,6 +31,7 @@ KEYS: dict[str, Any] = {
     "equal": (int, float),
     "stop": str,
 }
+ARM = {"model": str, "name": str, "recipe": dict, "seeds": list, "first": dict}
 REQUIRED = ("question", "arms", "data", "recipe", "seeds", "better", "equal", "stop")
 
 
@@ -43,12 +44,14 @@ class Arm:
         model: Model YAML.
         recipe: What differs from the recipe of all arms.
         seeds: Its seeds, if not those of all arms.
+        first: What differs from its recipe in a first stage, from whose weights the training then starts.
     """
 
     name: str
     model: str
     recipe: dict[str, Any] = field(default_factory=dict)
     seeds: tuple[int, ...] | None = None
+    first: dict[str, Any] = field(default_factory=dict)
 
 
 @dataclass(frozen=True)
@@ -148,10 +151,13 @@ def read(file: Path) -> Plan:
 def _arm(file: Path, arm: Any) -> Arm:
     if isinstance(arm, str):
         return Arm(Path(arm).stem, arm)
-    if not isinstance(arm, dict) or "model" not in arm or arm.keys() - {"name", "model", "recipe", "seeds"}:
-        raise ConfigError(f"plan={file}: arm {arm!r} must be a model, or have the keys model, name, recipe, seeds")
-    seeds = arm.get("seeds")
-    return Arm(arm.get("name", Path(arm["model"]).stem), arm["model"], arm.get("recipe", {}), seeds and tuple(seeds))
+    if not isinstance(arm, dict) or "model" not in arm or arm.keys() - set(ARM):
+        raise ConfigError(f"plan={file}: arm {arm!r} must be a model, or have the keys {', '.join(ARM)}")
+    for key, value in arm.items():
+        if not isinstance(value, ARM[key]):
+            raise ConfigError(f"plan={file}: {key}: {value!r} of an arm is no {ARM[key].__name__}")
+    values: Any = {"name": Path(arm["model"]).stem, **arm}
+    return Arm(**{**values, "seeds": tuple(arm["seeds"]) if "seeds" in arm else None})
 
 
 def committed(file: Path) -> str:

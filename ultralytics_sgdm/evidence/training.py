@@ -12,7 +12,7 @@ import shutil
 import sys
 import time
 from collections.abc import Iterable, Sequence
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -33,6 +33,7 @@ from .folds import SPLITS, pictures
 LAYERS = Path(registry.__file__).parent
 METRIC = "mAP50-95"
 DETECTIONS = "detections.npz"
+FIRST = "first"  # folder of the first stage
 VALIDATED = ("imgsz", "batch", "workers", "device", "max_det")  # of the recipe, what the validator takes too
 
 
@@ -50,6 +51,7 @@ class Task:
         layers: Python files that register layers.
         folder: Folder of the run's own files.
         binding: Checksums of all that decides the figures.
+        first: What differs from the recipe in a first stage, from whose last weights the training starts; or nothing.
     """
 
     arm: str
@@ -61,6 +63,7 @@ class Task:
     layers: list[str]
     folder: str
     binding: dict[str, str] = field(default_factory=dict)
+    first: dict[str, Any] = field(default_factory=dict)
 
     @property
     def name(self) -> str:
@@ -86,7 +89,7 @@ def import_layers(files: Sequence[str]) -> None:
             raise ConfigError(f"layers={file}: Python finds another module named {file.stem}; rename the file")
 
 
-def bind(model: str, recipe: dict[str, Any], bf16: bool) -> dict[str, str]:
+def bind(model: str, recipe: dict[str, Any], bf16: bool, first: dict[str, Any] | None = None) -> dict[str, str]:
     """Return checksums of all that decides a run's figures but its seed.
 
     They cover the content of the model YAML, the code of the registered layers in it, the files of pretrained weights,
@@ -99,12 +102,13 @@ def bind(model: str, recipe: dict[str, Any], bf16: bool) -> dict[str, str]:
     named = {row[2] for row in (*spec["backbone"], *spec["head"])}
     code = _code(entry.cls for name, entry in registered_layers() if name in named)
     weights = recipe.get("pretrained")
+    stages = {k: v for k, v in recipe.items() if k not in ("data", "pretrained")} | ({"first": first} if first else {})
     return {
         "model": records.digest({k: v for k, v in spec.items() if k != "yaml_file"}),
         "code": records.digest(code),
         "pretrained": records.file_digest(Path(weights)) if isinstance(weights, str) else str(weights),
         "data": data_digest(recipe["data"]),
-        "recipe": records.digest({k: v for k, v in recipe.items() if k not in ("data", "pretrained")}),
+        "recipe": records.digest(stages),
         "bf16": str(bf16),
         "versions": records.digest(records.versions()),
     }
@@ -164,6 +168,7 @@ def run(task: Task, command: str = "") -> dict[str, Any]:
             "seed": task.seed,
             "fold": task.fold,
             "recipe": task.recipe,
+            **({"first": task.first} if task.first else {}),
             "bf16": task.bf16,
             "binding": task.binding,
             METRIC: float(metrics.box.map),
@@ -196,13 +201,16 @@ def train(task: Task, folder: Path) -> tuple[Path, Path]:
             return last, best
         if checkpoint is None or finished:  # nothing to go on from, or a best.pt that nothing would write again
             _clear(folder)
-        resume = last.exists()
+        resume, recipe = last.exists(), task.recipe
+        if task.first and not resume:
+            stage = replace(task, recipe={**recipe, **task.first}, first={})
+            recipe = {**recipe, "pretrained": str(train(stage, folder / FIRST)[0])}
         yolo = YOLO(last if resume else task.model)
         yolo.add_callback("on_train_start", _to_channels_last)
         if task.bf16:
             yolo.add_callback("on_train_start", _to_bf16)
         place = {"project": str(folder.parent), "name": folder.name, "exist_ok": True, "plots": False}
-        yolo.train(**({"resume": True} if resume else {**task.recipe, **place, "seed": task.seed}))
+        yolo.train(**({"resume": True} if resume else {**recipe, **place, "seed": task.seed}))
     return last, best
 
 
@@ -215,8 +223,8 @@ def _read(file: Path) -> dict[str, Any] | None:
 
 
 def _clear(folder: Path) -> None:
-    for path in folder.iterdir():
-        if path.name not in (".lock", "binding.json"):
+    for path in folder.glob("*"):
+        if path.name not in (".lock", "binding.json", FIRST):
             shutil.rmtree(path) if path.is_dir() else path.unlink()
 
 
