@@ -11,7 +11,7 @@ from ultralytics_sgdm.evidence import report
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EVIDENCE = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
-COMPARISONS = sorted({file.parent for file in ROOT.glob("results/*/*-0.json")})
+COMPARISONS = sorted({file.parent for file in ROOT.glob("results/*/*-0*.json")})
 
 
 @pytest.mark.parametrize("folder", COMPARISONS, ids=lambda folder: folder.name)
