@@ -77,7 +77,11 @@ def test_tests_write_nothing_into_the_home_of_the_user(tmp_path):
     home = tmp_path / "home"
     home.mkdir()
     environment |= {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "PYTHONDONTWRITEBYTECODE": "1"}
-    kinds = ("tests/test_models.py", "tests/test_cli.py::test_help_lists_the_commands")
+    kinds = (
+        "tests/test_models.py::test_a_name_with_a_folder_means_that_folder",
+        "tests/test_cli.py::test_help_lists_the_commands",
+        "tests/test_features.py::test_training_with[rect]",
+    )
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", tmp_path / "base", *kinds]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout

@@ -11,6 +11,7 @@ pytestmark = pytest.mark.slow
 ROOT = Path(__file__).parents[2]
 
 
+@pytest.mark.long
 def test_the_benchmark_runs(tmp_path, shell):
     script, out = ROOT / "scripts/benchmark_data.py", tmp_path / "scale.json"
     shell(sys.executable, script, tmp_path / "work", "--images", "40", "--out", out)
