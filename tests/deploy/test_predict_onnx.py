@@ -126,7 +126,7 @@ def test_command_line_without_torch_and_ultralytics(shell, models, source, tmp_p
         return shell(sys.executable, "-c", code, cwd=tmp_path, status=status)
 
     out = run("predict_onnx.py", models["dynamic"], source, source / "a.*", "--batch", 2)
-    assert "10 pictures" in out and "6 skipped" in out
+    assert "8 pictures" in out and "6 skipped" in out
     results = tmp_path / "predictions"
     assert {f.name for f in results.iterdir()} == {"a.jpg", "a.png", "c.jpg", "film.mp4", "predictions.json"}
     content = json.loads((results / "predictions.json").read_text())
@@ -180,6 +180,57 @@ def test_mistakes_are_told_in_one_line(models, tmp_path, monkeypatch, capsys, ar
     error = capsys.readouterr().err
     assert error.startswith("error: ") and error.count("\n") == 1 and message in error
     assert list(tmp_path.iterdir()) == []
+
+
+def test_sources_are_what_exists_and_each_is_read_once(tmp_path, monkeypatch):
+    def found(*sources):
+        return PREDICT["once"]([f for source in sources for f in PREDICT["find"](source)])
+
+    monkeypatch.chdir(tmp_path)
+    for file in (
+        "2024/p.JPG",
+        "2024/q.png",
+        "br[1]/p.png",
+        "deep/2024/x.jpg",
+        "runs/a.jpg",
+        "runs/own.jpg",
+        "a=b*.png",
+    ):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    Path("0").touch()
+    Path("runs/predictions.json").write_text('{"predictions": [{"drawn": "a.jpg"}, {"source": "b.jpg"}]}')
+    assert found("2024") == ["2024/p.JPG", "2024/q.png"] and found("2025", "rtsp://x/y.jpg") == [
+        "2025",
+        "rtsp://x/y.jpg",
+    ]
+    assert found("2024/q.png", "2024", str(tmp_path / "2024"), "**/*.png", "2024/../2024/p.JPG", "a=b*.png") == [
+        "2024/q.png", "2024/p.JPG", "a=b*.png", "br[1]/p.png"
+    ]  # fmt: skip
+    assert found("br[1]/*.png") == found("br[[]1]/?.png") == ["br[1]/p.png"]
+    assert found("*/*.jpg") == ["runs/own.jpg"] and found("runs") == ["runs/a.jpg", "runs/own.jpg"]
+    Path("2024/list.txt").write_text("\ufeffq.png\r\n\nbr[1]/p.png\nnowhere.jpg\n", encoding="utf-8")
+    assert found("2024/list.txt") == ["2024/q.png", "br[1]/p.png", "2024/nowhere.jpg"]
+    Path("utf16.txt").write_text("x.jpg", encoding="utf-16-le")
+    for source, message in {
+        "0": "source 0 holds no picture",
+        "": "source '' does not exist",
+        "²": "source ² does not exist",
+        "deep": "or video; the folders in it are searched by 'deep/**'",
+        "runs/a*": "1 files that an earlier run drew are left out, which leaves none; name their folder",
+        "utf16.txt": "source utf16.txt cannot be read: it is no text in UTF-8; save it so",
+    }.items():
+        with pytest.raises(PREDICT["InputError"]) as error:
+            found(source)
+        assert message in str(error.value)
+    monkeypatch.setattr(Path, "iterdir", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(PREDICT["InputError"], match="source runs cannot be read: Permission denied"):
+        found("runs")
+
+
+def test_a_source_that_cannot_be_opened_as_video_is_told():
+    for source in ("9" * 20, "http://127.0.0.1:9/x.jpg"):
+        assert [f.image for f in PREDICT["read"]([source])] == ["no video that can be opened"]
 
 
 def test_another_task_and_a_missing_display_are_told(folder, models, monkeypatch):

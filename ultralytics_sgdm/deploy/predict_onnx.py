@@ -171,36 +171,94 @@ def nms(output: np.ndarray, conf: float, iou: float, max_det: int, agnostic: boo
     return np.column_stack([corners, scores, classes])[keep].astype(np.float32)
 
 
+def is_live(source: str) -> bool:
+    """Whether a source is the number of a camera or the address of a stream; what exists as a file is neither."""
+    return not os.path.lexists(source) and ("://" in source or (source.isascii() and source.isdigit()))
+
+
 def find(source: str) -> list[str]:
-    """Return the files that `source` means: itself, the files of a folder, or those that a pattern (`*`, `?`) matches.
+    """Return the files that `source` means.
+
+    That is itself, the files of a folder, the lines of a list (.txt), or what a pattern (`*`, `?`, `[abc]`) matches.
+    A pattern leaves out what an earlier run drew.
 
     Raises:
         InputError: If there is no such source, or no picture or video in it.
     """
-    if source.isdigit() or "://" in source:
+    if is_live(source):
         return [source]
     path = Path(source)
-    if path.is_dir():
-        files = sorted(map(str, path.iterdir()))
-    elif os.path.lexists(path):
-        files = [source]
-    else:
-        files = sorted(glob.glob(source, recursive=True))  # noqa: PTH207 (an absolute pattern too)
-        if not files:
-            raise InputError(f"source {source} does not exist")
+    try:
+        if path.is_dir() and source:
+            files = sorted(map(str, path.iterdir()))
+        elif os.path.lexists(source):
+            files = [source]
+        else:
+            files = matches(source)
+        if files == [source] and path.suffix.lower() == ".txt":
+            return listed(path)
+    except (OSError, UnicodeError) as e:
+        reason = "it is no text in UTF-8; save it so" if isinstance(e, UnicodeError) else e.strerror or e
+        raise InputError(f"source {source} cannot be read: {reason}") from e
     known = [f for kinds in (IMAGES, VIDEOS) for f in files if Path(f).suffix.lower() in kinds]
     if not known:
-        raise InputError(f"source {source} holds no picture ({' '.join(sorted(IMAGES))}) or video")
+        hint = f"; the folders in it are searched by {str(path / '**')!r}" if path.is_dir() else ""
+        raise InputError(f"source {source} holds no picture ({' '.join(sorted(IMAGES))}) or video{hint}")
     return known
+
+
+def listed(path: Path) -> list[str]:
+    """Return the sources that the lines of a list name, from the working folder or else from the list's own."""
+    lines = [line.strip() for line in path.read_text(encoding="utf-8-sig").splitlines()]
+    if any("\0" in line for line in lines):
+        raise UnicodeError
+    if not any(lines):
+        raise InputError(f"source {path} is empty; a list has pictures, one a line")
+    return [s if os.path.lexists(s) or is_live(s) else str(path.parent / s) for s in lines if s]
+
+
+def matches(pattern: str) -> list[str]:
+    """Return the files that a pattern matches, sorted, without those that an earlier run drew."""
+    for text in (pattern, pattern.replace("[", "[[]")):  # [ may be a letter of a folder's name
+        files = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (an absolute pattern too)
+        if files:
+            break
+    else:
+        raise InputError(f"source {pattern or repr(pattern)} does not exist")
+    drawn = {folder: drawn_in(folder) for folder in {Path(f).parent for f in files}}
+    sources = [f for f in files if Path(f).name not in drawn[Path(f).parent]]
+    if len(sources) < len(files):
+        left_out = f"{len(files) - len(sources)} files that an earlier run drew are left out"
+        if not sources:
+            raise InputError(f"source {pattern}: {left_out}, which leaves none; name their folder to read them")
+        print(f"{pattern}: {left_out}", file=sys.stderr)
+    return sources
+
+
+def drawn_in(folder: Path) -> set[str]:
+    """Return the names of the files that an earlier run drew into `folder`, as its predictions.json tells."""
+    try:
+        content = json.loads((folder / "predictions.json").read_text(encoding="utf-8"))
+        return {p["drawn"] for p in content["predictions"] if "drawn" in p}
+    except (OSError, ValueError, KeyError, TypeError):  # none, or another program's
+        return set()
+
+
+def once(files: Sequence[str]) -> list[str]:
+    """Return the files without repetitions, whatever way each was named; two links to one file are two."""
+    first: dict[Path, str] = {}
+    for file in files:
+        first.setdefault(Path(os.path.realpath(Path(file).parent)) / Path(file).name, file)
+    return list(first.values())
 
 
 def read(files: Sequence[str]) -> Iterator[Frame]:
     """Yield the pictures and the frames of the videos, cameras and streams that `find` returned."""
     for file in files:
-        if Path(file).suffix.lower() in IMAGES:
+        if Path(file).suffix.lower() in IMAGES and not is_live(file):
             yield Frame(file, read_picture(Path(file)), total=len(files))
         else:
-            yield from read_video(int(file) if file.isdigit() else file)
+            yield from read_video(file)
 
 
 def read_picture(file: Path) -> np.ndarray | str:
@@ -218,22 +276,28 @@ def read_picture(file: Path) -> np.ndarray | str:
     return "no picture, or one that is cut" if image is None else image
 
 
-def read_video(source: str | int) -> Iterator[Frame]:
+def read_video(source: str) -> Iterator[Frame]:
     """Yield the frames of a video file, camera or stream; one without picture if it cannot be opened."""
-    capture = cv2.VideoCapture(source)
-    total, fps = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))), capture.get(cv2.CAP_PROP_FPS) or 30.0
+    try:
+        if not is_live(source):
+            capture = cv2.VideoCapture(str(Path(source).absolute()))  # FFmpeg takes a:b.mp4 for an address
+        else:
+            capture = cv2.VideoCapture(int(source) if source.isdigit() else source)
+    except cv2.error:  # a number that is too large
+        capture = cv2.VideoCapture()
+    total, fps = max(0, int(capture.get(cv2.CAP_PROP_FRAME_COUNT))), capture.get(cv2.CAP_PROP_FPS)
     number = 0
     try:
         while True:
             success, image = capture.read()
             if not success:
                 break
-            yield Frame(str(source), image, number, total, fps)
+            yield Frame(source, image, number, total, fps)
             number += 1
     finally:
         capture.release()
     if not number:
-        yield Frame(str(source), "no video that can be opened")
+        yield Frame(source, "no video that can be opened")
 
 
 def batches(frames: Iterator[Frame], size: int) -> Iterator[list[Frame]]:
@@ -401,7 +465,7 @@ def predict(
     for name, count in (("batch", batch), ("max_det", max_det)):
         if count is not None and count < 1:
             raise InputError(f"{name}={count} must be 1 or more")
-    files = [file for source in sources for file in find(source)]
+    files = once([file for source in sources for file in find(source)])
     detector = Detector(model, height_width(imgsz))
     if detector.max_batch and batch and batch > detector.max_batch:
         raise InputError(f"batch={batch}: {model} was exported for batches up to {detector.max_batch}")
