@@ -228,6 +228,95 @@ def test_sources_are_what_exists_and_each_is_read_once(tmp_path, monkeypatch):
         found("runs")
 
 
+@pytest.fixture
+def add(tmp_path):
+    """Write a result; return the name of its file, and the output."""
+    output = PREDICT["Output"](tmp_path / "out", False)
+
+    def add(source, number=None, size=(64, 48), fps=10.0):
+        image = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
+        output.add(PREDICT["Frame"](str(source), image, number, 2, fps), np.zeros((0, 6)), {})
+        return output.predictions[-1]["drawn"]
+
+    add.output = output
+    return add
+
+
+def frames(file):
+    video = cv2.VideoCapture(str(file))
+    return video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FRAME_WIDTH), video.get(cv2.CAP_PROP_FPS)
+
+
+def test_each_result_has_a_file_of_its_own(add):
+    names = ("a/x.jpg", "b/x.jpg", "c/x.jpg", "x-2.jpg", "x.dng", "y/x.dng", "x.dng.jpg", "UP.JPG", "predictions.json")
+    assert [add(name) for name in names] == [
+        "x.jpg", "x-2.jpg", "x-3.jpg", "x-2-2.jpg", "x.dng.jpg", "x.dng-2.jpg", "x.dng-3.jpg", "UP.JPG",
+        "predictions.json.jpg",
+    ]  # fmt: skip
+    assert [add(f"{n}/v.{s}", i) for n, s in (("a", "mp4"), ("b", "mp4"), ("b", "MP4"), ("c", "avi")) for i in (0, 1)][
+        ::2
+    ] == ["v.mp4", "v-2.mp4", "v.MP4", "v.avi.mp4"]
+    live = [("0", 0.0), ("1", 90000.0), ("rtsp://x/y", float("nan")), ("rtsp://z/y.mp4", 1000 / 7)]
+    assert [add(source, 0, fps=fps) for source, fps in live] == [f"stream{n}.mp4" for n in ("", "-2", "-3", "-4")]
+    assert add("rtsp://z/y.mp4", 1, size=(32, 32)) == "stream-5.mp4"  # a stream that changes its size
+    add.output.close()
+    folder = add.output.folder
+    drawn = [p["drawn"] for p in json.loads((folder / "predictions.json").read_text())["predictions"]]
+    assert {f.name for f in folder.iterdir()} == {*drawn, "predictions.json"} and len(drawn) == 22
+    assert [frames(folder / f"v{n}.mp4") for n in ("", "-2", ".avi")] == [(2, 64, 10)] * 3
+    rates = [frames(folder / f"stream{n}.mp4")[2] for n in ("", "-2", "-3", "-4", "-5")]
+    assert rates == [30, 30, 30, 143, 10]
+
+
+def test_names_are_told_apart_as_the_file_system_does(add, monkeypatch):
+    touch = Path.touch
+    monkeypatch.setattr(Path, "touch", lambda self, **o: touch(self.with_name(self.name.lower()), **o))
+    assert [add("X.jpg"), add("x.jpg"), add("Predictions.JPG")] == ["X.jpg", "x-2.jpg", "Predictions.JPG"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "size", "taken"),
+    [(".webp", (17000, 1), ".jpg"), (".jpg", (66000, 1), ".png"), (".heic", (9, 9), ".jpg")],
+)
+def test_a_picture_that_opencv_cannot_write_so_is_written_otherwise(suffix, size, taken):
+    picture = np.zeros((*size[::-1], 3), np.uint8)
+    kind, content = PREDICT["encode"](picture, suffix)
+    assert kind == taken and cv2.imdecode(np.frombuffer(content, np.uint8), 1).shape == picture.shape
+
+
+def test_what_cannot_be_written_is_told(add, tmp_path):
+    resource = pytest.importorskip("resource")
+    add("v.mp4", 0)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))  # as a full disk
+    try:
+        with pytest.raises(PREDICT["InputError"], match=r"out/x\.png cannot be written: File too large"):
+            add("x.png")
+        with pytest.raises(
+            PREDICT["InputError"], match=r"out/v\.mp4 could not be written to its end; is the disk full"
+        ):
+            add("w.mp4", 0)
+        add.output.skipped.append({"source": "x" * 1000})
+        with pytest.raises(PREDICT["InputError"], match=r"predictions\.json cannot be written: File too large"):
+            add.output.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert {f.name for f in (tmp_path / "out").iterdir()} == {"v.mp4", "predictions.json"}
+    with pytest.raises(PREDICT["InputError"], match="OpenCV cannot write a video of 1x1 pixels here"):
+        add("w.mp4", 0, size=(1, 1))
+
+
+def test_output_may_be_the_working_folder_and_no_file(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "file.jpg").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    for folder, taken in ((".", "here"), (".", "here2"), ("../here", "../here3")):
+        assert PREDICT["Output"](Path(folder), False).folder.resolve() == tmp_path.resolve() / taken
+    for folder, reason in (("../file.jpg", "it is a file"), ("../file.jpg/x", "Not a directory")):
+        with pytest.raises(PREDICT["InputError"], match=f"output {folder} cannot be written: {reason}"):
+            PREDICT["Output"](Path(folder), False)
+
+
 def test_a_source_that_cannot_be_opened_as_video_is_told():
     for source in ("9" * 20, "http://127.0.0.1:9/x.jpg"):
         assert [f.image for f in PREDICT["read"]([source])] == ["no video that can be opened"]
@@ -240,7 +329,9 @@ def test_another_task_and_a_missing_display_are_told(folder, models, monkeypatch
         PREDICT["predict"](file, "0")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(PREDICT["InputError"], match="there is no display here"):
+        PREDICT["predict"](models["fixed"], "0", show=True)
+    monkeypatch.setenv("DISPLAY", ":77")  # where no server listens, Qt ends the process
     with pytest.raises(PREDICT["InputError"], match="there is no display here"):
         PREDICT["predict"](models["fixed"], "0", show=True)
 

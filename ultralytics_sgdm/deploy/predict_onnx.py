@@ -19,6 +19,7 @@ import itertools
 import json
 import os
 import re
+import subprocess
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -33,6 +34,7 @@ VIDEOS = {".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 CLASS_OFFSET = 7680  # pixels between the boxes of two classes, so that NMS never compares them
 MAX_CANDIDATES = 30000  # boxes of one picture that enter NMS
+USUAL_FPS = 30.0  # for a stream that does not tell its own
 
 
 class InputError(Exception):
@@ -336,6 +338,39 @@ def draw(image: np.ndarray, rows: np.ndarray, names: dict[int, str]) -> np.ndarr
     return image
 
 
+def encode(picture: np.ndarray, suffix: str) -> tuple[str, bytes]:
+    """Return a picture as a file's content, with the suffix: as JPEG or PNG where OpenCV cannot write `suffix` so."""
+    for kind in (suffix, ".jpg", ".png"):
+        try:
+            success, content = cv2.imencode(kind, picture)
+        except cv2.error:  # unknown to this build
+            continue
+        if success:
+            return kind, content.tobytes()
+    raise InputError(f"OpenCV cannot write a picture of {picture.shape[1]}x{picture.shape[0]} pixels")
+
+
+def playable(fps: float) -> float:
+    """Return a rate that MPEG-4 can hold, thousandths up to 65.535: streams tell 0, 90000 or no number."""
+    if not 0.1 <= fps <= 1000:
+        return USUAL_FPS
+    return fps if fps < 65 else float(round(fps))
+
+
+def check_window() -> None:
+    """Open a window in a process of its own: without a display, some builds of OpenCV end the process.
+
+    Raises:
+        InputError: If there are no windows here.
+    """
+    code = "import cv2; cv2.namedWindow('predict')"
+    if subprocess.run([sys.executable, "-c", code], capture_output=True, check=False).returncode:
+        raise InputError(
+            "show: no window can be opened: there is no display here, or OpenCV is opencv-python-headless; "
+            "the pictures are written all the same without it"
+        )
+
+
 class Output:
     """The folder of results: drawn pictures, a drawn video for each video, and predictions.json.
 
@@ -348,21 +383,26 @@ class Output:
     """
 
     def __init__(self, folder: Path, show: bool) -> None:
-        if show and sys.platform.startswith("linux") and not {"DISPLAY", "WAYLAND_DISPLAY"} & os.environ.keys():
-            raise InputError("show: there is no display here; the pictures are written all the same without it")
-        numbered = itertools.chain([folder], (folder.with_name(f"{folder.name}{i}") for i in itertools.count(2)))
-        self.folder = next(f for f in numbered if not f.exists() or (f.is_dir() and not any(f.iterdir())))
+        if show:
+            check_window()
+        if folder.name in {"", ".."}:
+            folder = folder.resolve()
         try:
+            if folder.exists() and not folder.is_dir():
+                raise NotADirectoryError(None, "it is a file")
+            numbered = itertools.chain([folder], (folder.parent / f"{folder.name}{i}" for i in itertools.count(2)))
+            self.folder = next(f for f in numbered if not f.exists() or (f.is_dir() and not any(f.iterdir())))
             self.folder.mkdir(parents=True, exist_ok=True)
-            probe = self.folder / "predictions.json"
-            probe.touch()
+            (self.folder / "predictions.json").touch()
         except OSError as e:
-            raise InputError(f"output {self.folder} cannot be written: {e.strerror or e}") from e
+            raise InputError(f"output {folder} cannot be written: {e.strerror or e}") from e
         self.show = show
         self.predictions: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
+        self._names: dict[str, int] = {}
         self._video: cv2.VideoWriter | None = None
-        self._video_of = ""
+        self._video_file = Path()
+        self._video_of: tuple[str, int, int] | None = None
 
     def add(self, frame: Frame, rows: np.ndarray, names: dict[int, str]) -> bool:
         """Write one result; return False when the user pressed q in the window."""
@@ -372,47 +412,72 @@ class Output:
             for *b, p, c in rows
         ]
         number = {} if frame.number is None else {"frame": frame.number}
-        self.predictions.append({"source": frame.source, **number, "width": width, "height": height, "boxes": boxes})
+        result = {"source": frame.source, **number, "width": width, "height": height, "boxes": boxes}
+        self.predictions.append(result)
         picture = draw(frame.image, rows, names)
         if frame.number is None:
             name = Path(frame.source).name
-            file = self.folder / (name if cv2.haveImageWriter(name) else f"{name}.jpg")
+            suffix, content = encode(picture, Path(name).suffix)
+            file = self._new(name if name.endswith(suffix) else name + suffix)
             try:
-                file.write_bytes(cv2.imencode(file.suffix, picture)[1].tobytes())
+                file.write_bytes(content)
             except OSError as e:
+                file.unlink(missing_ok=True)
                 raise InputError(f"{file} cannot be written: {e.strerror or e}") from e
         else:
-            self._video_for(frame).write(picture)
+            file = self._write_frame(frame, picture)
+        result["drawn"] = file.name
         if self.show:
-            try:
-                cv2.imshow(frame.source, picture)
-                return cv2.waitKey(1) != ord("q")
-            except cv2.error as e:
-                raise InputError("show: this build of opencv has no windows (opencv-python-headless)") from e
+            cv2.imshow(frame.source, picture)
+            return cv2.waitKey(1) != ord("q")
         return True
 
-    def _video_for(self, frame: Frame) -> cv2.VideoWriter:
-        if self._video is None or self._video_of != frame.source:
-            self._release()
-            name = Path(frame.source).name if Path(frame.source).is_file() else "stream.mp4"
-            file = self.folder / (name if name.endswith(".mp4") else f"{name}.mp4")
-            size = frame.image.shape[1::-1]
-            self._video = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"mp4v"), frame.fps, size)
-            self._video_of = frame.source
-        return self._video
+    def _new(self, name: str) -> Path:
+        """Make an empty file; it is called `name`, or name-2, ... if another result is called so."""
+        stem, suffix = Path(name).stem, Path(name).suffix
+        while True:
+            number = self._names[name] = self._names.get(name, 0) + 1
+            file = self.folder / (name if number == 1 else f"{stem}-{number}{suffix}")
+            try:
+                file.touch(exist_ok=False)
+                return file
+            except FileExistsError:  # as the file system sees it, which may not tell A.jpg from a.jpg
+                continue
+            except OSError as e:
+                raise InputError(f"{file} cannot be written: {e.strerror or e}") from e
 
-    def _release(self) -> None:
-        if self._video is not None:
-            self._video.release()
+    def _write_frame(self, frame: Frame, picture: np.ndarray) -> Path:
+        """Add a frame to the video of its source; another size, as streams may have, begins another video."""
+        height, width = picture.shape[:2]
+        if self._video is None or self._video_of != (frame.source, width, height):
+            self._finish_video()
+            name = "stream.mp4" if is_live(frame.source) else Path(frame.source).name
+            self._video_file = self._new(name if name.lower().endswith(".mp4") else f"{name}.mp4")
+            path, codec = str(self._video_file.absolute()), cv2.VideoWriter.fourcc(*"mp4v")
+            self._video = cv2.VideoWriter(path, codec, playable(frame.fps), (width, height))
+            if not self._video.isOpened():
+                raise InputError(f"{self._video_file}: OpenCV cannot write a video of {width}x{height} pixels here")
+            self._video_of = (frame.source, width, height)
+        self._video.write(picture)
+        return self._video_file
+
+    def _finish_video(self) -> None:
+        video, self._video = self._video, None
+        if video is not None and video.isOpened():
+            video.release()
+            if not cv2.VideoCapture(str(self._video_file.absolute())).isOpened():  # OpenCV does not tell of a full disk
+                raise InputError(f"{self._video_file} could not be written to its end; is the disk full?")
 
     def close(self) -> None:
         """Finish the video and write predictions.json."""
-        self._release()
         content = {"predictions": self.predictions, "skipped": self.skipped}
         try:
-            (self.folder / "predictions.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
-        except OSError as e:
-            raise InputError(f"{self.folder}/predictions.json cannot be written: {e.strerror or e}") from e
+            self._finish_video()
+        finally:
+            try:
+                (self.folder / "predictions.json").write_text(json.dumps(content, indent=1), encoding="utf-8")
+            except OSError as e:
+                raise InputError(f"{self.folder}/predictions.json cannot be written: {e.strerror or e}") from e
 
 
 def show_progress(done: int, total: int, seconds: float) -> None:
@@ -436,12 +501,13 @@ def predict(
 ) -> int:
     """Detect with an exported ONNX model; the boxes are those of Ultralytics.
 
-    The output folder gets the pictures with boxes drawn, and predictions.json. Nothing is overwritten: if the folder
-    holds something already, the next free name is taken.
+    The output folder gets the pictures with boxes drawn, and predictions.json, which names for each source the file
+    `drawn`: the second x.jpg is x-2.jpg. Nothing is overwritten: if the folder holds something already, the next free
+    name is taken. A file is read once, however often it is named; a pattern leaves out what an earlier run drew.
 
     Args:
         model: ONNX file of `yolo export format=onnx`, with or without nms=True.
-        sources: Pictures, videos, folders of these, patterns such as "*.png", numbers of cameras, addresses of streams.
+        sources: Pictures, videos, folders or lists (.txt) of these, patterns as "*.png", cameras (0), streams.
         output: Folder for the results.
         batch: Pictures at a time; what the model was exported for, or 1, unless given.
         imgsz: Size of the input of a dynamic model, 640 or 480,640 (height, width).
