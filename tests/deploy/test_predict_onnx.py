@@ -310,7 +310,7 @@ def test_output_may_be_the_working_folder_and_no_file(tmp_path, monkeypatch):
     (tmp_path / "here").mkdir()
     (tmp_path / "file.jpg").touch()
     monkeypatch.chdir(tmp_path / "here")
-    for folder, taken in ((".", "here"), (".", "here2"), ("../here", "../here3")):
+    for folder, taken in ((".", "here"), (".", "here2"), ("../here", "here3")):
         assert PREDICT["Output"](Path(folder), False).folder.resolve() == tmp_path.resolve() / taken
     for folder, reason in (("../file.jpg", "it is a file"), ("../file.jpg/x", "Not a directory")):
         with pytest.raises(PREDICT["InputError"], match=f"output {folder} cannot be written: {reason}"):
