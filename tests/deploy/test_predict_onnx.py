@@ -15,7 +15,7 @@ from ultralytics_sgdm.data import make_shapes
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 SCRIPT = Path(__file__).parents[2] / "ultralytics_sgdm/deploy/predict_onnx.py"
@@ -95,6 +95,68 @@ def test_a_model_of_fixed_batch_takes_what_is_left_over(models, pictures):
     four, one = (PREDICT["Detector"](models[kind]) for kind in ("fixed batch", "fixed"))
     for rows, picture in zip(four(pictures[:3]), pictures[:3], strict=True):
         np.testing.assert_allclose(rows, one([picture])[0], atol=1e-2)
+
+
+@pytest.fixture(scope="module")
+def end2end(folder):
+    """YOLO26, whose export without NMS gives the boxes of its head that needs none."""
+    detector = save_detector("yolo26n.yaml", folder)
+    options = {"imgsz": 96, "simplify": False, "verbose": False, "nms": False}
+    return Path(YOLO(detector).export(format="onnx", **options)).rename(folder / "end2end.onnx")
+
+
+def test_a_model_that_needs_no_nms(end2end, pictures):
+    model, detector = YOLO(end2end, task="detect"), PREDICT["Detector"](end2end)
+    assert detector.has_nms
+    assert sum(check_boxes(model, detector, [picture]) for picture in pictures) > 50
+    assert check_boxes(model, detector, pictures[:1], max_det=3, conf=0.01) == 3
+
+
+@pytest.fixture
+def with_metadata(models, tmp_path):
+    """Return a copy of a model with entries of its metadata set, or dropped (None)."""
+
+    def change(kind="fixed", **entries):
+        model = onnx.load(models[kind])
+        meta = {**{p.key: p.value for p in model.metadata_props}, **entries}
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, {k: v for k, v in meta.items() if v is not None})
+        onnx.save(model, tmp_path / "changed.onnx")
+        return tmp_path / "changed.onnx"
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"task": None}, "wrote: its metadata lacks 'task'"),
+        ({"names": None}, "wrote: its metadata lacks 'names'"),
+        ({"stride": None}, "wrote: its metadata lacks 'stride'"),
+        ({"imgsz": None}, "wrote: its metadata lacks 'imgsz'"),
+        ({"names": "garbage"}, "wrote: its metadata has names=garbage"),
+        ({"names": "5"}, "wrote: its metadata has names=5"),
+        ({"stride": "0"}, "wrote: its metadata has stride=0"),
+        ({"imgsz": "[96]"}, r"wrote: its metadata has imgsz=\[96\]"),
+        ({"args": "["}, r"wrote: its metadata has args=\["),
+        ({"head": "RTDETRDecoder"}, "is an RT-DETR, this takes YOLO"),
+        ({"channels": "1"}, "takes pictures of 1 channels"),
+    ],
+)
+def test_metadata_that_is_not_ultralytics(with_metadata, entries, message):
+    with pytest.raises(PREDICT["InputError"], match=message):
+        PREDICT["Detector"](with_metadata(**entries))
+
+
+def test_metadata_of_other_versions(with_metadata, pictures):
+    listed = PREDICT["Detector"](with_metadata(names="['a', 'b', 'c']", args=None, end2end=None, head=None, batch=None))
+    assert listed.names == {0: "a", 1: "b", 2: "c"} and not listed.has_nms
+    with pytest.raises(PREDICT["InputError"], match="has 3 classes, its metadata names 1"):
+        PREDICT["Detector"](with_metadata(names="['a']"))(pictures[:1])
+    inside = PREDICT["Detector"](with_metadata("nms", names="['a']", args=None, end2end=None))
+    assert inside.has_nms  # rows of six figures
+    with pytest.raises(PREDICT["InputError"], match=r"found the class [12], which its metadata does not name"):
+        inside(pictures[:1])
 
 
 @pytest.fixture

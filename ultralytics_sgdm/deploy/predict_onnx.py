@@ -22,9 +22,9 @@ import re
 import subprocess
 import sys
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, TypeVar
 
 import cv2
 import numpy as np
@@ -35,6 +35,8 @@ PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 CLASS_OFFSET = 7680  # pixels between the boxes of two classes, so that NMS never compares them
 MAX_CANDIDATES = 30000  # boxes of one picture that enter NMS
 USUAL_FPS = 30.0  # for a stream that does not tell its own
+
+T = TypeVar("T")
 
 
 class InputError(Exception):
@@ -69,32 +71,38 @@ class Detector:
             raise InputError("this needs onnxruntime: pip install onnxruntime") from e
         available = onnxruntime.get_available_providers()
         if not Path(path).is_file():
-            raise InputError(f"model {path} does not exist")
+            raise InputError(f"model {path} {'is a folder' if Path(path).is_dir() else 'does not exist'}")
         try:
             self.session = onnxruntime.InferenceSession(path, providers=[p for p in PROVIDERS if p in available])
             meta = self.session.get_modelmeta().custom_metadata_map
-            self.names: dict[int, str] = ast.literal_eval(meta["names"])
-            self.stride = int(meta["stride"])
-            exported_for = ast.literal_eval(meta["imgsz"])
-            options = ast.literal_eval(meta["args"])
+            task = meta["task"]
+            self.names: dict[int, str] = parse(meta, "names", numbered)
+            self.stride: int = parse(meta, "stride", positive)
+            exported_for: tuple[int, int] = parse(meta, "imgsz", lambda sides: (positive(sides[0]), positive(sides[1])))
+            options: dict[str, Any] = parse({"args": "{}", **meta}, "args", dict)  # versions before 8.3 wrote none
+            exported_batch: int = parse({"batch": "1", **meta}, "batch", positive)
+            self.input = self.session.get_inputs()[0]
+            batch, _, height, width = self.input.shape
         except Exception as e:  # onnxruntime's own classes have no common base
-            reason = f"its metadata lacks {e}" if isinstance(e, KeyError) else str(e).splitlines()[0]
+            reason = f"its metadata lacks {e}" if isinstance(e, KeyError) else first_line(e)
             raise InputError(f"{path} is no model that `yolo export format=onnx` wrote: {reason}") from e
-        if meta["task"] != "detect":
-            raise InputError(f"{path} is a model of the task {meta['task']}, this takes detect")
+        if task != "detect":
+            raise InputError(f"{path} is a model of the task {task}, this takes detect")
+        if meta.get("head") == "RTDETRDecoder":
+            raise InputError(f"{path} is an RT-DETR, this takes YOLO")
         if meta.get("channels", "3") != "3":
             raise InputError(f"{path} takes pictures of {meta['channels']} channels, this has pictures of 3")
-        self.has_nms = bool(options.get("nms")) or meta.get("end2end") == "True"
-        self.input = self.session.get_inputs()[0]
-        batch, _, height, width = self.input.shape
+        self.path = path
+        inside = options.get("nms") or meta.get("end2end") == "True"
+        self.has_nms = bool(inside) or self.session.get_outputs()[0].shape[-1] == 6
         self.dynamic = isinstance(height, str)
         self.batch = batch if isinstance(batch, int) else None
-        self.max_batch = self.batch or (int(meta["batch"]) if options.get("nms") else None)
-        self.size = tuple(imgsz or exported_for) if self.dynamic else (height, width)
+        self.max_batch = self.batch or (exported_batch if options.get("nms") else None)
+        self.size: tuple[int, int] = (imgsz or exported_for) if self.dynamic else (height, width)
         if any(side <= 0 or side % self.stride for side in self.size):
             raise InputError(f"imgsz {self.size} must be positive multiples of the model's stride {self.stride}")
-        if imgsz and tuple(imgsz) != self.size:
-            raise InputError(f"imgsz {tuple(imgsz)}: {path} was exported for {self.size} only; try dynamic=True")
+        if imgsz and imgsz != self.size:
+            raise InputError(f"imgsz {imgsz}: {path} was exported for {self.size} only; try dynamic=True")
 
     def __call__(
         self, images: list[np.ndarray], conf: float = 0.25, iou: float = 0.7, max_det: int = 300, agnostic: bool = False
@@ -117,13 +125,49 @@ class Detector:
             inputs = np.pad(inputs, ((0, self.batch - len(images)), (0, 0), (0, 0), (0, 0)))
         inputs = np.ascontiguousarray(inputs[..., ::-1].transpose(0, 3, 1, 2))  # BGR to RGB, BHWC to BCHW
         dtype = np.float16 if "float16" in self.input.type else np.float32
-        outputs = self.session.run(None, {self.input.name: (inputs.astype(np.float32) / 255).astype(dtype)})[0]
+        inputs = (inputs.astype(np.float32) / 255).astype(dtype)
+        try:
+            outputs = self.session.run(None, {self.input.name: inputs})[0]
+        except Exception as e:
+            raise InputError(f"{self.path} fails on an input of the shape {inputs.shape}: {first_line(e)}") from e
+        if not self.has_nms and outputs.shape[1] != 4 + len(self.names):
+            raise InputError(f"{self.path} has {outputs.shape[1] - 4} classes, its metadata names {len(self.names)}")
         results = []
         for output, image in zip(outputs.astype(np.float32), images, strict=False):
             rows = output[output[:, 4] > conf][:max_det] if self.has_nms else nms(output, conf, iou, max_det, agnostic)
             rows[:, :4] = to_picture(rows[:, :4], inputs.shape[2:], image.shape[:2])
+            unknown = {*rows[:, 5].astype(int).tolist()} - self.names.keys()
+            if unknown:
+                raise InputError(f"{self.path} found the class {min(unknown)}, which its metadata does not name")
             results.append(rows)
         return results
+
+
+def parse(meta: Mapping[str, str], key: str, kind: Callable[[Any], T]) -> T:
+    """Return an entry of a model's metadata as `kind` makes it of the value that its text means."""
+    text = meta[key]
+    try:
+        return kind(ast.literal_eval(text))
+    except Exception as e:
+        raise ValueError(f"its metadata has {key}={text[:40]}") from e
+
+
+def numbered(names: Any) -> dict[int, str]:
+    """Return class names by number, of a dictionary or a list."""
+    pairs = enumerate(names) if isinstance(names, list) else names.items()
+    return {int(number): str(name) for number, name in pairs}
+
+
+def positive(number: Any) -> int:
+    """Return a whole number of 1 or more."""
+    if number != int(number) or number < 1:
+        raise ValueError
+    return int(number)
+
+
+def first_line(error: Exception) -> str:
+    """Return what an error says, in one line."""
+    return (str(error).splitlines() or [type(error).__name__])[0]
 
 
 def placement(shape: tuple[int, int], size: tuple[int, int]) -> tuple[int, int]:
