@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,7 +10,9 @@ import cv2
 import numpy as np
 import pytest
 from helpers import save_detector
+from PIL import Image, features
 from ultralytics import YOLO
+from ultralytics.utils import patches
 
 from ultralytics_sgdm.data import make_shapes
 
@@ -21,7 +24,19 @@ pytest.importorskip("onnxruntime")
 SCRIPT = Path(__file__).parents[2] / "ultralytics_sgdm/deploy/predict_onnx.py"
 PREDICT = runpy.run_path(str(SCRIPT))
 BLOCK = "import sys, runpy; sys.modules.update(torch=None, torchvision=None, ultralytics=None, ultralytics_sgdm=None);"
-SIZES = ((480, 640), (640, 480), (97, 301), (64, 64), (65, 63), (50, 21), (1080, 1920), (300, 2), (128, 192))
+SIZES = (
+    (480, 640),
+    (640, 480),
+    (97, 301),
+    (64, 64),
+    (65, 63),
+    (50, 21),
+    (1080, 1920),
+    (300, 2),
+    (128, 192),
+    (1, 1),
+    (4000, 10),
+)
 EXPORTS = {
     "fixed": {},
     "fixed batch": {"batch": 4},
@@ -194,8 +209,8 @@ def test_command_line_without_torch_and_ultralytics(shell, models, source, tmp_p
     content = json.loads((results / "predictions.json").read_text())
     assert [p["frame"] for p in content["predictions"] if "frame" in p] == [0, 1, 2, 3, 4]
     assert {Path(s["source"]).name: s["reason"] for s in content["skipped"]} == {
-        "b.jpg": "no picture, or one that is cut",
-        "cut.jpg": "no picture, or one that is cut",
+        "b.jpg": "no picture that OpenCV reads, or one that is cut",
+        "cut.jpg": "no picture that OpenCV reads, or one that is cut",
         "empty.png": "empty",
         "folder.jpg": "Is a directory",
         "link.jpg": "a link to nothing",
@@ -288,6 +303,42 @@ def test_sources_are_what_exists_and_each_is_read_once(tmp_path, monkeypatch):
     monkeypatch.setattr(Path, "iterdir", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
     with pytest.raises(PREDICT["InputError"], match="source runs cannot be read: Permission denied"):
         found("runs")
+
+
+def test_pictures_are_read_as_ultralytics_reads_them(tmp_path, pictures):
+    picture = pictures[0][:60, :80]
+    wide = picture.astype(np.uint16) * 16  # a picture of 12 bits in 16
+    for suffix in ("png", "tif", "jp2", "webp", "bmp"):
+        kinds = {"colour": picture, "alpha": np.dstack([picture, picture[..., 0]]), "grey": picture[..., 0]}
+        if suffix in {"png", "tif", "jp2"}:
+            kinds |= {
+                f"{name}16": np.dstack([wide, wide])[..., :n].squeeze() for name, n in (("wide", 3), ("greyish", 1))
+            }
+        for name, content in kinds.items():
+            assert cv2.imwrite(str(tmp_path / f"{name}.{suffix}"), content)
+    colours = Image.fromarray(picture)
+    colours.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    colours.quantize(16).save(tmp_path / "palette.png")
+    colours.convert("LA").save(tmp_path / "la.tif")
+    colours.save(tmp_path / "pages.tif", save_all=True, append_images=[colours])
+    kinds = [
+        "jpg",
+        "tif",
+        "png",
+        "webp",
+        *(["avif"] if features.check("avif") and cv2.haveImageWriter("x.avif") else []),
+    ]
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        for kind in kinds:
+            colours.save(tmp_path / f"turned{turn}.{kind}", exif=exif)
+    shutil.copy(tmp_path / "turned6.jpg", tmp_path / "jpeg.avif")
+    shutil.copy(tmp_path / "turned6.jpg", tmp_path / "m.mpo")
+    for file in tmp_path.iterdir():
+        np.testing.assert_array_equal(PREDICT["read_picture"](file), patches.imread(file), err_msg=file.name)
+    cv2.imwrite(str(tmp_path / "float.tif"), picture.astype(np.float32))
+    assert PREDICT["read_picture"](tmp_path / "float.tif") == "pixels of float32, not of 8 or 16 bits"
 
 
 @pytest.fixture

@@ -29,7 +29,8 @@ from typing import Any, NamedTuple, TypeVar
 import cv2
 import numpy as np
 
-IMAGES = {".avif", ".bmp", ".jpeg", ".jpg", ".jp2", ".png", ".tif", ".tiff", ".webp"}
+IMAGES = {f".{kind}" for kind in ("avif", "bmp", "dng", "heic", "heif", "jp2", "jpeg", "jpg", "mpo", "png", "webp")}
+IMAGES |= {".tif", ".tiff"}
 VIDEOS = {".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
 CLASS_OFFSET = 7680  # pixels between the boxes of two classes, so that NMS never compares them
@@ -308,18 +309,42 @@ def read(files: Sequence[str]) -> Iterator[Frame]:
 
 
 def read_picture(file: Path) -> np.ndarray | str:
-    """Return a picture, or why it cannot be read."""
+    """Return a picture, upright and with pixels as Ultralytics reads them, or why it cannot be read."""
     try:
         content = np.frombuffer(file.read_bytes(), np.uint8)
     except OSError as e:
         return "a link to nothing" if file.is_symlink() and not file.exists() else e.strerror or str(e)
     if not content.size:
         return "empty"
+    suffix = file.suffix.lower()
+    image = None
     try:
-        image = cv2.imdecode(content, cv2.IMREAD_COLOR)
+        if suffix == ".avif" and content[4:8].tobytes() == b"ftyp":
+            image = cv2.imdecode(content, cv2.IMREAD_COLOR | cv2.IMREAD_IGNORE_ORIENTATION)
+            image = image if image is None else turned(image, content.tobytes())
+        elif suffix in {".tif", ".tiff"}:
+            image = cv2.imdecode(content, cv2.IMREAD_UNCHANGED)
+            image = image[..., :3] if image is not None and image.shape[2:] > (2,) else None  # grey is read below
+        if image is None:
+            image = cv2.imdecode(content, cv2.IMREAD_COLOR)
     except cv2.error as e:
         return e.err or "no picture"
-    return "no picture, or one that is cut" if image is None else image
+    if image is None:
+        return "no picture that OpenCV reads, or one that is cut"
+    if image.dtype == np.uint16:
+        image = (image >> 8).astype(np.uint8)
+    return image if image.dtype == np.uint8 else f"pixels of {image.dtype}, not of 8 or 16 bits"
+
+
+def turned(image: np.ndarray, content: bytes) -> np.ndarray:
+    """Turn an AVIF as the properties irot (quarters anticlockwise) and imir (mirror) of the file say."""
+    properties = content.partition(b"mdat")[0]
+    quarters, mirror = (re.search(b"\0\0\0\x09" + kind + b"(.)", properties, re.S) for kind in (b"irot", b"imir"))
+    if quarters:
+        image = np.rot90(image, quarters[1][0] & 3)
+    if mirror:
+        image = np.flip(image, mirror[1][0] & 1)
+    return np.ascontiguousarray(image)
 
 
 def read_video(source: str) -> Iterator[Frame]:
