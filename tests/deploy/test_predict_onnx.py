@@ -284,6 +284,8 @@ def test_sources_are_what_exists_and_each_is_read_once(tmp_path, monkeypatch):
     assert found("2024/q.png", "2024", str(tmp_path / "2024"), "**/*.png", "2024/../2024/p.JPG", "a=b*.png") == [
         "2024/q.png", "2024/p.JPG", "a=b*.png", "br[1]/p.png"
     ]  # fmt: skip
+    Path("2024/loop").symlink_to(".")
+    assert found("2024/**/*.png") == ["2024/q.png"]
     assert found("br[1]/*.png") == found("br[[]1]/?.png") == ["br[1]/p.png"]
     assert found("*/*.jpg") == ["runs/own.jpg"] and found("runs") == ["runs/a.jpg", "runs/own.jpg"]
     Path("2024/list.txt").write_text("\ufeffq.png\r\n\nbr[1]/p.png\nnowhere.jpg\n", encoding="utf-8")
@@ -425,7 +427,15 @@ def test_output_may_be_the_working_folder_and_no_file(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path / "here")
     for folder, taken in ((".", "here"), (".", "here2"), ("../here", "here3")):
         assert PREDICT["Output"](Path(folder), False).folder.resolve() == tmp_path.resolve() / taken
-    for folder, reason in (("../file.jpg", "it is a file"), ("../file.jpg/x", "Not a directory")):
+    mkdir = Path.mkdir
+    with monkeypatch.context() as m:  # another run takes the folder at the same moment
+        m.setattr(Path, "mkdir", lambda p, **o: (mkdir(p, **o), p.name == "new" and (p / "predictions.json").touch()))
+        assert PREDICT["Output"](Path("new"), False).folder == Path("new2")
+    for folder, reason in (
+        ("../file.jpg", "it is a file"),
+        ("\udcff", "its name is not UTF-8"),
+        ("../file.jpg/x", "Not a directory"),
+    ):
         with pytest.raises(PREDICT["InputError"], match=f"output {folder} cannot be written: {reason}"):
             PREDICT["Output"](Path(folder), False)
 
@@ -433,6 +443,7 @@ def test_output_may_be_the_working_folder_and_no_file(tmp_path, monkeypatch):
 def test_a_source_that_cannot_be_opened_as_video_is_told():
     for source in ("9" * 20, "http://127.0.0.1:9/x.jpg"):
         assert [f.image for f in PREDICT["read"]([source])] == ["no video that can be opened"]
+    assert [f.image for f in PREDICT["read"](["\udcff.mp4"])] == ["a name that is not UTF-8"]
 
 
 def test_another_task_and_a_missing_display_are_told(folder, models, monkeypatch):
@@ -458,3 +469,5 @@ def test_it_is_a_command_of_yolo_too(command, mistake, models, pictures, tmp_pat
     assert "takes 4 pictures at a time: batch=2 is filled up to it" in error
     assert {f.name for f in Path("predictions").iterdir()} == {"a[1.jpg", "b=2.jpg", "predictions.json"}
     assert mistake("predict", models["fixed"], "nowhere.jpg") == "source nowhere.jpg does not exist"
+    assert "its arguments are: SOURCES ..., model=, " in mistake("predict", models["fixed"], "source=a.jpg")
+    assert "agnostic and iou have no effect" in command("sgdm", "predict", models["nms"], "b=2.jpg", "iou=0.5")[2]

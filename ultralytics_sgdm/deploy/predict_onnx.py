@@ -267,7 +267,8 @@ def listed(path: Path) -> list[str]:
 def matches(pattern: str) -> list[str]:
     """Return the files that a pattern matches, sorted, without those that an earlier run drew."""
     for text in (pattern, pattern.replace("[", "[[]")):  # [ may be a letter of a folder's name
-        files = sorted(glob.glob(text, recursive=True))  # noqa: PTH207 (an absolute pattern too)
+        found = glob.glob(text, recursive=True)  # noqa: PTH207 (an absolute pattern too)
+        files = sorted(once(sorted(found, key=len)))  # ** goes round and round in a loop of links
         if files:
             break
     else:
@@ -293,9 +294,10 @@ def drawn_in(folder: Path) -> set[str]:
 
 def once(files: Sequence[str]) -> list[str]:
     """Return the files without repetitions, whatever way each was named; two links to one file are two."""
-    first: dict[Path, str] = {}
+    folders = {folder: os.path.realpath(folder) for folder in {Path(f).parent for f in files}}
+    first: dict[tuple[str, str], str] = {}
     for file in files:
-        first.setdefault(Path(os.path.realpath(Path(file).parent)) / Path(file).name, file)
+        first.setdefault((folders[Path(file).parent], Path(file).name), file)
     return list(first.values())
 
 
@@ -349,6 +351,11 @@ def turned(image: np.ndarray, content: bytes) -> np.ndarray:
 
 def read_video(source: str) -> Iterator[Frame]:
     """Yield the frames of a video file, camera or stream; one without picture if it cannot be opened."""
+    try:
+        source.encode()
+    except UnicodeError:  # OpenCV would end the process
+        yield Frame(source, "a name that is not UTF-8")
+        return
     try:
         if not is_live(source):
             capture = cv2.VideoCapture(str(Path(source).absolute()))  # FFmpeg takes a:b.mp4 for an address
@@ -440,6 +447,18 @@ def check_window() -> None:
         )
 
 
+def taken(folder: Path) -> bool:
+    """Make `folder`, or take it if it is empty, by a predictions.json in it; return whether it was free."""
+    if folder.exists() and not (folder.is_dir() and not any(folder.iterdir())):
+        return False
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        (folder / "predictions.json").touch(exist_ok=False)
+    except FileExistsError:  # of a run that began at the same time
+        return False
+    return True
+
+
 class Output:
     """The folder of results: drawn pictures, a drawn video for each video, and predictions.json.
 
@@ -457,14 +476,14 @@ class Output:
         if folder.name in {"", ".."}:
             folder = folder.resolve()
         try:
+            str(folder.absolute()).encode()  # else OpenCV would end the process
             if folder.exists() and not folder.is_dir():
                 raise NotADirectoryError(None, "it is a file")
             numbered = itertools.chain([folder], (folder.parent / f"{folder.name}{i}" for i in itertools.count(2)))
-            self.folder = next(f for f in numbered if not f.exists() or (f.is_dir() and not any(f.iterdir())))
-            self.folder.mkdir(parents=True, exist_ok=True)
-            (self.folder / "predictions.json").touch()
-        except OSError as e:
-            raise InputError(f"output {folder} cannot be written: {e.strerror or e}") from e
+            self.folder = next(f for f in numbered if taken(f))
+        except (OSError, UnicodeError) as e:
+            reason = "its name is not UTF-8" if isinstance(e, UnicodeError) else e.strerror or e
+            raise InputError(f"output {folder} cannot be written: {reason}") from e
         self.show = show
         self.predictions: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
@@ -497,7 +516,7 @@ class Output:
             file = self._write_frame(frame, picture)
         result["drawn"] = file.name
         if self.show:
-            cv2.imshow(frame.source, picture)
+            cv2.imshow(ascii(frame.source)[1:-1], picture)
             return cv2.waitKey(1) != ord("q")
         return True
 
@@ -606,7 +625,7 @@ def predict(
         raise InputError(f"batch={batch}: {model} was exported for batches up to {detector.max_batch}")
     if detector.batch and batch and batch != detector.batch:
         print(f"{model} takes {detector.batch} pictures at a time: batch={batch} is filled up to it", file=sys.stderr)
-    if detector.has_nms and agnostic:
+    if detector.has_nms and (agnostic or iou != inspect.signature(predict).parameters["iou"].default):
         print(f"{model} has its NMS inside: agnostic and iou have no effect", file=sys.stderr)
     results = Output(output, show)
     status, done, seconds = 0, 0, 0.0
