@@ -33,7 +33,8 @@ def save_detector(name: str, folder: Path) -> Path:
     model = YOLO(name)
     model.model = DetectionModel(name, nc=3, verbose=False)
     randomize(model.model.model[:-1])
-    for level in model.model.model[-1].cv3:
+    head = model.model.model[-1]
+    for level in (*head.cv3, *getattr(head, "one2one_cv3", ())):
         nn.init.normal_(level[-1].weight)
         nn.init.constant_(level[-1].bias, -1)
     model.save(folder / "model.pt")

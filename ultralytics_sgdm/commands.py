@@ -77,7 +77,8 @@ def parse(name: str, function: Callable[..., object], argv: Sequence[str]) -> tu
                 free.append(convert(variadic, hints[variadic], argument))
         else:
             hint = near_names(key, named)
-            allowed = ", ".join(f"{k}=" for k in named) or "none"
+            places = [f"{variadic.upper()} ..."] if variadic else []
+            allowed = ", ".join([*places, *(f"{k}=" for k in named)]) or "none"
             raise ConfigError(f"'{name}' has no argument {argument!r}, its arguments are: {allowed}{hint}")
     missing = [k for k in named if parameters[k].default is inspect.Parameter.empty and k not in given]
     if missing:

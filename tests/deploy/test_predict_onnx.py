@@ -2,6 +2,7 @@
 
 import json
 import runpy
+import shutil
 import sys
 from pathlib import Path
 
@@ -9,19 +10,33 @@ import cv2
 import numpy as np
 import pytest
 from helpers import save_detector
+from PIL import Image, features
 from ultralytics import YOLO
+from ultralytics.utils import patches
 
 from ultralytics_sgdm.data import make_shapes
 
 pytestmark = pytest.mark.slow
 
-pytest.importorskip("onnx")
+onnx = pytest.importorskip("onnx")
 pytest.importorskip("onnxruntime")
 
 SCRIPT = Path(__file__).parents[2] / "ultralytics_sgdm/deploy/predict_onnx.py"
 PREDICT = runpy.run_path(str(SCRIPT))
 BLOCK = "import sys, runpy; sys.modules.update(torch=None, torchvision=None, ultralytics=None, ultralytics_sgdm=None);"
-SIZES = ((480, 640), (640, 480), (97, 301), (64, 64), (65, 63), (50, 21), (1080, 1920), (300, 2), (128, 192))
+SIZES = (
+    (480, 640),
+    (640, 480),
+    (97, 301),
+    (64, 64),
+    (65, 63),
+    (50, 21),
+    (1080, 1920),
+    (300, 2),
+    (128, 192),
+    (1, 1),
+    (4000, 10),
+)
 EXPORTS = {
     "fixed": {},
     "fixed batch": {"batch": 4},
@@ -97,6 +112,68 @@ def test_a_model_of_fixed_batch_takes_what_is_left_over(models, pictures):
         np.testing.assert_allclose(rows, one([picture])[0], atol=1e-2)
 
 
+@pytest.fixture(scope="module")
+def end2end(folder):
+    """YOLO26, whose export without NMS gives the boxes of its head that needs none."""
+    detector = save_detector("yolo26n.yaml", folder)
+    options = {"imgsz": 96, "simplify": False, "verbose": False, "nms": False}
+    return Path(YOLO(detector).export(format="onnx", **options)).rename(folder / "end2end.onnx")
+
+
+def test_a_model_that_needs_no_nms(end2end, pictures):
+    model, detector = YOLO(end2end, task="detect"), PREDICT["Detector"](end2end)
+    assert detector.has_nms
+    assert sum(check_boxes(model, detector, [picture]) for picture in pictures) > 50
+    assert check_boxes(model, detector, pictures[:1], max_det=3, conf=0.01) == 3
+
+
+@pytest.fixture
+def with_metadata(models, tmp_path):
+    """Return a copy of a model with entries of its metadata set, or dropped (None)."""
+
+    def change(kind="fixed", **entries):
+        model = onnx.load(models[kind])
+        meta = {**{p.key: p.value for p in model.metadata_props}, **entries}
+        del model.metadata_props[:]
+        onnx.helper.set_model_props(model, {k: v for k, v in meta.items() if v is not None})
+        onnx.save(model, tmp_path / "changed.onnx")
+        return tmp_path / "changed.onnx"
+
+    return change
+
+
+@pytest.mark.parametrize(
+    ("entries", "message"),
+    [
+        ({"task": None}, "wrote: its metadata lacks 'task'"),
+        ({"names": None}, "wrote: its metadata lacks 'names'"),
+        ({"stride": None}, "wrote: its metadata lacks 'stride'"),
+        ({"imgsz": None}, "wrote: its metadata lacks 'imgsz'"),
+        ({"names": "garbage"}, "wrote: its metadata has names=garbage"),
+        ({"names": "5"}, "wrote: its metadata has names=5"),
+        ({"stride": "0"}, "wrote: its metadata has stride=0"),
+        ({"imgsz": "[96]"}, r"wrote: its metadata has imgsz=\[96\]"),
+        ({"args": "["}, r"wrote: its metadata has args=\["),
+        ({"head": "RTDETRDecoder"}, "is an RT-DETR, this takes YOLO"),
+        ({"channels": "1"}, "takes pictures of 1 channels"),
+    ],
+)
+def test_metadata_that_is_not_ultralytics(with_metadata, entries, message):
+    with pytest.raises(PREDICT["InputError"], match=message):
+        PREDICT["Detector"](with_metadata(**entries))
+
+
+def test_metadata_of_other_versions(with_metadata, pictures):
+    listed = PREDICT["Detector"](with_metadata(names="['a', 'b', 'c']", args=None, end2end=None, head=None, batch=None))
+    assert listed.names == {0: "a", 1: "b", 2: "c"} and not listed.has_nms
+    with pytest.raises(PREDICT["InputError"], match="has 3 classes, its metadata names 1"):
+        PREDICT["Detector"](with_metadata(names="['a']"))(pictures[:1])
+    inside = PREDICT["Detector"](with_metadata("nms", names="['a']", args=None, end2end=None))
+    assert inside.has_nms  # rows of six figures
+    with pytest.raises(PREDICT["InputError"], match=r"found the class [12], which its metadata does not name"):
+        inside(pictures[:1])
+
+
 @pytest.fixture
 def source(tmp_path, pictures):
     """A folder with pictures, a video, and files that are none."""
@@ -126,14 +203,14 @@ def test_command_line_without_torch_and_ultralytics(shell, models, source, tmp_p
         return shell(sys.executable, "-c", code, cwd=tmp_path, status=status)
 
     out = run("predict_onnx.py", models["dynamic"], source, source / "a.*", "--batch", 2)
-    assert "10 pictures" in out and "6 skipped" in out
+    assert "8 pictures" in out and "6 skipped" in out
     results = tmp_path / "predictions"
     assert {f.name for f in results.iterdir()} == {"a.jpg", "a.png", "c.jpg", "film.mp4", "predictions.json"}
     content = json.loads((results / "predictions.json").read_text())
     assert [p["frame"] for p in content["predictions"] if "frame" in p] == [0, 1, 2, 3, 4]
     assert {Path(s["source"]).name: s["reason"] for s in content["skipped"]} == {
-        "b.jpg": "no picture, or one that is cut",
-        "cut.jpg": "no picture, or one that is cut",
+        "b.jpg": "no picture that OpenCV reads, or one that is cut",
+        "cut.jpg": "no picture that OpenCV reads, or one that is cut",
         "empty.png": "empty",
         "folder.jpg": "Is a directory",
         "link.jpg": "a link to nothing",
@@ -182,6 +259,193 @@ def test_mistakes_are_told_in_one_line(models, tmp_path, monkeypatch, capsys, ar
     assert list(tmp_path.iterdir()) == []
 
 
+def test_sources_are_what_exists_and_each_is_read_once(tmp_path, monkeypatch):
+    def found(*sources):
+        return PREDICT["once"]([f for source in sources for f in PREDICT["find"](source)])
+
+    monkeypatch.chdir(tmp_path)
+    for file in (
+        "2024/p.JPG",
+        "2024/q.png",
+        "br[1]/p.png",
+        "deep/2024/x.jpg",
+        "runs/a.jpg",
+        "runs/own.jpg",
+        "a=b*.png",
+    ):
+        Path(file).parent.mkdir(parents=True, exist_ok=True)
+        Path(file).touch()
+    Path("0").touch()
+    Path("runs/predictions.json").write_text('{"predictions": [{"drawn": "a.jpg"}, {"source": "b.jpg"}]}')
+    assert found("2024") == ["2024/p.JPG", "2024/q.png"] and found("2025", "rtsp://x/y.jpg") == [
+        "2025",
+        "rtsp://x/y.jpg",
+    ]
+    assert found("2024/q.png", "2024", str(tmp_path / "2024"), "**/*.png", "2024/../2024/p.JPG", "a=b*.png") == [
+        "2024/q.png", "2024/p.JPG", "a=b*.png", "br[1]/p.png"
+    ]  # fmt: skip
+    Path("2024/loop").symlink_to(".")
+    assert found("2024/**/*.png") == ["2024/q.png"]
+    assert found("br[1]/*.png") == found("br[[]1]/?.png") == ["br[1]/p.png"]
+    assert found("*/*.jpg") == ["runs/own.jpg"] and found("runs") == ["runs/a.jpg", "runs/own.jpg"]
+    Path("2024/list.txt").write_text("\ufeffq.png\r\n\nbr[1]/p.png\nnowhere.jpg\n", encoding="utf-8")
+    assert found("2024/list.txt") == ["2024/q.png", "br[1]/p.png", "2024/nowhere.jpg"]
+    Path("utf16.txt").write_text("x.jpg", encoding="utf-16-le")
+    for source, message in {
+        "0": "source 0 holds no picture",
+        "": "source '' does not exist",
+        "²": "source ² does not exist",
+        "deep": "or video; the folders in it are searched by 'deep/**'",
+        "runs/a*": "1 files that an earlier run drew are left out, which leaves none; name their folder",
+        "utf16.txt": "source utf16.txt cannot be read: it is no text in UTF-8; save it so",
+    }.items():
+        with pytest.raises(PREDICT["InputError"]) as error:
+            found(source)
+        assert message in str(error.value)
+    monkeypatch.setattr(Path, "iterdir", lambda path: (_ for _ in ()).throw(PermissionError(13, "Permission denied")))
+    with pytest.raises(PREDICT["InputError"], match="source runs cannot be read: Permission denied"):
+        found("runs")
+
+
+def test_pictures_are_read_as_ultralytics_reads_them(tmp_path, pictures):
+    picture = pictures[0][:60, :80]
+    wide = picture.astype(np.uint16) * 16  # a picture of 12 bits in 16
+    for suffix in ("png", "tif", "jp2", "webp", "bmp"):
+        kinds = {"colour": picture, "alpha": np.dstack([picture, picture[..., 0]]), "grey": picture[..., 0]}
+        if suffix in {"png", "tif", "jp2"}:
+            kinds |= {
+                f"{name}16": np.dstack([wide, wide])[..., :n].squeeze() for name, n in (("wide", 3), ("greyish", 1))
+            }
+        for name, content in kinds.items():
+            assert cv2.imwrite(str(tmp_path / f"{name}.{suffix}"), content)
+    colours = Image.fromarray(picture)
+    colours.convert("CMYK").save(tmp_path / "cmyk.jpg")
+    colours.quantize(16).save(tmp_path / "palette.png")
+    colours.convert("LA").save(tmp_path / "la.tif")
+    colours.save(tmp_path / "pages.tif", save_all=True, append_images=[colours])
+    kinds = [
+        "jpg",
+        "tif",
+        "png",
+        "webp",
+        *(["avif"] if features.check("avif") and cv2.haveImageWriter("x.avif") else []),
+    ]
+    for turn in range(1, 9):
+        exif = Image.Exif()
+        exif[0x0112] = turn
+        for kind in kinds:
+            colours.save(tmp_path / f"turned{turn}.{kind}", exif=exif)
+    shutil.copy(tmp_path / "turned6.jpg", tmp_path / "jpeg.avif")
+    shutil.copy(tmp_path / "turned6.jpg", tmp_path / "m.mpo")
+    for file in tmp_path.iterdir():
+        np.testing.assert_array_equal(PREDICT["read_picture"](file), patches.imread(file), err_msg=file.name)
+    cv2.imwrite(str(tmp_path / "float.tif"), picture.astype(np.float32))
+    assert PREDICT["read_picture"](tmp_path / "float.tif") == "pixels of float32, not of 8 or 16 bits"
+
+
+@pytest.fixture
+def add(tmp_path):
+    """Write a result; return the name of its file, and the output."""
+    output = PREDICT["Output"](tmp_path / "out", False)
+
+    def add(source, number=None, size=(64, 48), fps=10.0):
+        image = np.random.default_rng(0).integers(0, 255, (*size[::-1], 3), np.uint8)
+        output.add(PREDICT["Frame"](str(source), image, number, 2, fps), np.zeros((0, 6)), {})
+        return output.predictions[-1]["drawn"]
+
+    add.output = output
+    return add
+
+
+def frames(file):
+    video = cv2.VideoCapture(str(file))
+    return video.get(cv2.CAP_PROP_FRAME_COUNT), video.get(cv2.CAP_PROP_FRAME_WIDTH), video.get(cv2.CAP_PROP_FPS)
+
+
+def test_each_result_has_a_file_of_its_own(add):
+    names = ("a/x.jpg", "b/x.jpg", "c/x.jpg", "x-2.jpg", "x.dng", "y/x.dng", "x.dng.jpg", "UP.JPG", "predictions.json")
+    assert [add(name) for name in names] == [
+        "x.jpg", "x-2.jpg", "x-3.jpg", "x-2-2.jpg", "x.dng.jpg", "x.dng-2.jpg", "x.dng-3.jpg", "UP.JPG",
+        "predictions.json.jpg",
+    ]  # fmt: skip
+    assert [add(f"{n}/v.{s}", i) for n, s in (("a", "mp4"), ("b", "mp4"), ("b", "MP4"), ("c", "avi")) for i in (0, 1)][
+        ::2
+    ] == ["v.mp4", "v-2.mp4", "v.MP4", "v.avi.mp4"]
+    live = [("0", 0.0), ("1", 90000.0), ("rtsp://x/y", float("nan")), ("rtsp://z/y.mp4", 1000 / 7)]
+    assert [add(source, 0, fps=fps) for source, fps in live] == [f"stream{n}.mp4" for n in ("", "-2", "-3", "-4")]
+    assert add("rtsp://z/y.mp4", 1, size=(32, 32)) == "stream-5.mp4"  # a stream that changes its size
+    add.output.close()
+    folder = add.output.folder
+    drawn = [p["drawn"] for p in json.loads((folder / "predictions.json").read_text())["predictions"]]
+    assert {f.name for f in folder.iterdir()} == {*drawn, "predictions.json"} and len(drawn) == 22
+    assert [frames(folder / f"v{n}.mp4") for n in ("", "-2", ".avi")] == [(2, 64, 10)] * 3
+    rates = [frames(folder / f"stream{n}.mp4")[2] for n in ("", "-2", "-3", "-4", "-5")]
+    assert rates == [30, 30, 30, 143, 10]
+
+
+def test_names_are_told_apart_as_the_file_system_does(add, monkeypatch):
+    touch = Path.touch
+    monkeypatch.setattr(Path, "touch", lambda self, **o: touch(self.with_name(self.name.lower()), **o))
+    assert [add("X.jpg"), add("x.jpg"), add("Predictions.JPG")] == ["X.jpg", "x-2.jpg", "Predictions.JPG"]
+
+
+@pytest.mark.parametrize(
+    ("suffix", "size", "taken"),
+    [(".webp", (17000, 1), ".jpg"), (".jpg", (66000, 1), ".png"), (".heic", (9, 9), ".jpg")],
+)
+def test_a_picture_that_opencv_cannot_write_so_is_written_otherwise(suffix, size, taken):
+    picture = np.zeros((*size[::-1], 3), np.uint8)
+    kind, content = PREDICT["encode"](picture, suffix)
+    assert kind == taken and cv2.imdecode(np.frombuffer(content, np.uint8), 1).shape == picture.shape
+
+
+def test_what_cannot_be_written_is_told(add, tmp_path):
+    resource = pytest.importorskip("resource")
+    add("v.mp4", 0)
+    limit = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (1000, limit[1]))  # as a full disk
+    try:
+        with pytest.raises(PREDICT["InputError"], match=r"out/x\.png cannot be written: File too large"):
+            add("x.png")
+        with pytest.raises(
+            PREDICT["InputError"], match=r"out/v\.mp4 could not be written to its end; is the disk full"
+        ):
+            add("w.mp4", 0)
+        add.output.skipped.append({"source": "x" * 1000})
+        with pytest.raises(PREDICT["InputError"], match=r"predictions\.json cannot be written: File too large"):
+            add.output.close()
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, limit)
+    assert {f.name for f in (tmp_path / "out").iterdir()} == {"v.mp4", "predictions.json"}
+    with pytest.raises(PREDICT["InputError"], match="OpenCV cannot write a video of 1x1 pixels here"):
+        add("w.mp4", 0, size=(1, 1))
+
+
+def test_output_may_be_the_working_folder_and_no_file(tmp_path, monkeypatch):
+    (tmp_path / "here").mkdir()
+    (tmp_path / "file.jpg").touch()
+    monkeypatch.chdir(tmp_path / "here")
+    for folder, taken in ((".", "here"), (".", "here2"), ("../here", "here3")):
+        assert PREDICT["Output"](Path(folder), False).folder.resolve() == tmp_path.resolve() / taken
+    mkdir = Path.mkdir
+    with monkeypatch.context() as m:  # another run takes the folder at the same moment
+        m.setattr(Path, "mkdir", lambda p, **o: (mkdir(p, **o), p.name == "new" and (p / "predictions.json").touch()))
+        assert PREDICT["Output"](Path("new"), False).folder == Path("new2")
+    for folder, reason in (
+        ("../file.jpg", "it is a file"),
+        ("\udcff", "its name is not UTF-8"),
+        ("../file.jpg/x", "Not a directory"),
+    ):
+        with pytest.raises(PREDICT["InputError"], match=f"output {folder} cannot be written: {reason}"):
+            PREDICT["Output"](Path(folder), False)
+
+
+def test_a_source_that_cannot_be_opened_as_video_is_told():
+    for source in ("9" * 20, "http://127.0.0.1:9/x.jpg"):
+        assert [f.image for f in PREDICT["read"]([source])] == ["no video that can be opened"]
+    assert [f.image for f in PREDICT["read"](["\udcff.mp4"])] == ["a name that is not UTF-8"]
+
+
 def test_another_task_and_a_missing_display_are_told(folder, models, monkeypatch):
     monkeypatch.chdir(folder)  # where a model of a YAML is exported to
     file = Path(YOLO("yolov8n-cls.yaml").export(format="onnx", imgsz=32, simplify=False, verbose=False))
@@ -189,7 +453,9 @@ def test_another_task_and_a_missing_display_are_told(folder, models, monkeypatch
         PREDICT["predict"](file, "0")
     for name in ("DISPLAY", "WAYLAND_DISPLAY"):
         monkeypatch.delenv(name, raising=False)
-    monkeypatch.setattr(sys, "platform", "linux")
+    with pytest.raises(PREDICT["InputError"], match="there is no display here"):
+        PREDICT["predict"](models["fixed"], "0", show=True)
+    monkeypatch.setenv("DISPLAY", ":77")  # where no server listens, Qt ends the process
     with pytest.raises(PREDICT["InputError"], match="there is no display here"):
         PREDICT["predict"](models["fixed"], "0", show=True)
 
@@ -203,3 +469,5 @@ def test_it_is_a_command_of_yolo_too(command, mistake, models, pictures, tmp_pat
     assert "takes 4 pictures at a time: batch=2 is filled up to it" in error
     assert {f.name for f in Path("predictions").iterdir()} == {"a[1.jpg", "b=2.jpg", "predictions.json"}
     assert mistake("predict", models["fixed"], "nowhere.jpg") == "source nowhere.jpg does not exist"
+    assert "its arguments are: SOURCES ..., model=, " in mistake("predict", models["fixed"], "source=a.jpg")
+    assert "agnostic and iou have no effect" in command("sgdm", "predict", models["nms"], "b=2.jpg", "iou=0.5")[2]
