@@ -26,12 +26,12 @@ def test_a_file_placed_otherwise_is_placed_as_asked(tmp_path, before, how):
     source, target = tmp_path / "a", tmp_path / "target"
     source.write_text("a")
     files.place_file(source, target, before)
-    (tmp_path / "target.part").write_text("left by a killed process")
+    (tmp_path / f"target{files.PART}").write_text("left by a killed process")
     files.place_file(source, target, how)
     assert not files.needs_placing(source, target, how)
     assert target.is_symlink() == (how == "symlink") and target.samefile(source) == (how != "copy")
     assert target.read_text() == "a"
-    assert before == how or not (tmp_path / "target.part").exists()
+    assert before == how or not (tmp_path / f"target{files.PART}").exists()
 
 
 @pytest.mark.parametrize("how", files.PLACING)

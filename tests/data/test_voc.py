@@ -16,6 +16,7 @@ from ultralytics.data.utils import check_det_dataset
 from ultralytics_sgdm import cli
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import convert_voc
+from ultralytics_sgdm.data.files import PART
 from ultralytics_sgdm.data.voc_xml import BadXMLError, read_xml
 
 
@@ -125,7 +126,7 @@ def test_a_killed_conversion_is_completed(src, tmp_path):
         assert not (dest / "val.txt").exists()
     assert kills > 6
     assert tree(dest, times=False) == whole
-    assert not list(dest.rglob("*.part"))
+    assert not list(dest.rglob(f"*{PART}"))
 
 
 def test_two_processes_may_convert_at_once(src, tmp_path):

@@ -1,4 +1,4 @@
-"""Files that appear whole: whoever is killed in the middle leaves at most a `.part` behind."""
+"""Files that appear whole: whoever is killed in the middle leaves at most a file of a name that only we give."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from filelock import FileLock
 from ..configs import ConfigError
 
 PLACING = ("hardlink", "copy", "symlink")
+PART = ".sgdm-part"  # ends the name of a file that is being written; what is called so is ours, and may be removed
 
 
 def read_text(file: Path) -> str:
@@ -48,7 +49,8 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file unless it already has this content."""
     if has_content(path, content):
         return
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}{PART}")
+    part.unlink(missing_ok=True)  # perhaps a link, which a killed process left
     part.write_bytes(content)
     part.replace(path)
 
@@ -66,7 +68,7 @@ def place_file(source: Path, target: Path, how: str = "hardlink") -> None:
     """
     if not needs_placing(source, target, how):
         return
-    part = target.with_name(f"{target.name}.part")
+    part = target.with_name(f"{target.name}{PART}")
     part.unlink(missing_ok=True)
     try:
         if how == "hardlink":

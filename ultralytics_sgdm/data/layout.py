@@ -32,7 +32,7 @@ from .update import DATASET_YAML, RECORD, WRITTEN, read_written, shorten, update
 
 DIFFICULT = ("drop", "keep")
 JOURNAL = ".journal"
-LONGEST = 240  # bytes of a file's name; file systems take 255, and .part is added
+LONGEST = 240  # bytes of a file's name; file systems take 255, and a suffix and `files.PART` are added
 
 
 class Object(NamedTuple):
