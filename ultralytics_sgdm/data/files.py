@@ -154,16 +154,24 @@ def _amount(size: int) -> str:
 
 @contextlib.contextmanager
 def naming_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the error of a disk that is full, or of a place that cannot be written to, into one that says what to do."""
+    """Turn an error of the disk into one that says what to do; what lies elsewhere than in `folder` is a source."""
     try:
         yield
     except OSError as e:
-        if e.errno in {errno.ENOSPC, errno.EDQUOT}:
-            fix = "the disk is full. Make room and run the same command again: it goes on where it stopped"
-        elif e.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            fix = f"cannot write there ({e.strerror}: {e.filename}); choose another folder"
-        elif e.errno is not None:
-            fix = f"{e.strerror}: {e.filename}; choose another folder"
-        else:
+        again = "run the same command again: it goes on where it stopped"
+        names = [Path(os.fsdecode(name)) for name in (e.filename, e.filename2) if isinstance(name, (str, bytes))]
+        source = next((n for n in names if not n.is_relative_to(folder) and not folder.is_relative_to(n.parent)), None)
+        if e.errno is None:
             raise
-        raise ConfigError(f"{folder}: {fix}") from e
+        if e.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise ConfigError(f"{folder}: the disk is full. Make room and {again}") from e
+        if source is not None and len(names) > 1:  # while one was copied to the other
+            raise ConfigError(
+                f"{source}: not copied to {folder} ({e.strerror}). Look at both disks, and {again}"
+            ) from e
+        if source is not None:
+            raise ConfigError(f"{source}: cannot be read ({e.strerror}). Make it readable and {again}") from e
+        reason = f"{e.strerror}: {e.filename}" if names else str(e.strerror)
+        if e.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            reason = f"cannot write there ({reason})"
+        raise ConfigError(f"{folder}: {reason}; choose another folder") from e
