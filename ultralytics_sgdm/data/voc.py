@@ -205,6 +205,16 @@ def _read_split(split: str, files: Sequence[Path], journal: Journal) -> Split:
         results = pool.imap(lambda entry: _read_sample(*entry, indexes[entry[1]], journal), entries.items())
         for result in TQDM(results, desc=f"Reading {split}", total=len(entries)):
             (found.skipped if isinstance(result, str) else found.samples).append(result)
+    places = defaultdict(list)
+    for sample in found.samples:
+        places[sample.image].append(sample.place)
+    for sample in found.samples:
+        others = [place.rstrip(":") for place in places[sample.image] if place != sample.place]
+        if others:
+            found.skipped.append(
+                f"{sample.place} its image {sample.image.name} is that of {', '.join(others)} too; make them one"
+            )
+    found.samples = [sample for sample in found.samples if len(places[sample.image]) == 1]
     return found
 
 
@@ -264,7 +274,11 @@ def _read_sample(name: str, folder: Path, index: Mapping[str, Sequence[str]], jo
     xml = f"Annotations/{name}.xml"
     try:
         filename, size, objects = journal(_read_annotation, folder / xml)
-        path = folder / "JPEGImages" / _find_image(name, filename, index)
+        image = _find_image(name, filename, index)
+        owner = image.rpartition(".")[0]
+        if owner != name and _has_xml(folder, owner):
+            raise BadImageError(f"no image JPEGImages/{name}.*, and {image}, which it names, is that of {owner}.xml")
+        path = folder / "JPEGImages" / image
         width, height, intact = journal(inspect_image, path, size and tuple(size))
     except BadXMLError as e:
         return f"{xml}:{e}"
