@@ -179,6 +179,12 @@ def test_classes_of_one_name_are_told_and_counted_apart(folder, caplog):
     assert "classes 0 and 1 are all called 'cat'" in caplog.text
 
 
+def test_a_yaml_in_another_encoding_is_told(folder, caplog):
+    Path("own.yaml").write_bytes(Path("own.yaml").read_text().replace("dog", "d\xf3g").encode("latin-1"))
+    assert "dg" in check_set("own.yaml")["splits"]["train"]["objects per class"]
+    assert "own.yaml:3: not UTF-8; save it as UTF-8; Ultralytics drops the letters" in caplog.text
+
+
 def test_a_list_in_another_encoding_is_named(folder, mistake):
     (folder / "train.txt").write_bytes("./images/train/train.jpg\n".encode("utf-16"))
     Path("list.yaml").write_text(Path("own.yaml").read_text().replace("images/train", "train.txt"))

@@ -352,6 +352,20 @@ def test_a_byte_order_mark_outranks_the_declaration(encoding, declared):
         read_xml(b"\xef\xbb\xbf" + xml.encode("gbk").replace("猫".encode("gbk"), b"\xe9"))
 
 
+def test_a_folder_of_images_that_cannot_be_read_is_named(src, tmp_path, monkeypatch):
+    (src / "JPEGImages/cam").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("cam"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ConfigError, match=r"src/JPEGImages/cam: cannot be read .Permission denied.. Make it readable"):
+        convert_voc(src, tmp_path / "dest")
+
+
 def test_an_image_has_one_annotation(tmp_path):
     def named(name):
         return an_xml(an_object(), more=f"<filename>{name}.jpg</filename>")

@@ -141,6 +141,11 @@ def _describe(data: str) -> dict[str, Any]:
     Raises:
         ConfigError: If a training would stop at it.
     """
+    if data.endswith((".yaml", ".yml")) and Path(data).is_file():
+        try:
+            read_text(Path(data))
+        except ConfigError as e:
+            LOGGER.warning(f"{e}; Ultralytics drops the letters that it cannot read")
     try:
         described: dict[str, Any] = check_det_dataset(data, autodownload=False)
         shape = described.get("kpt_shape")
@@ -150,7 +155,7 @@ def _describe(data: str) -> dict[str, Any]:
         raise ConfigError(
             f"data={data}: {' '.join(str(e).split())}; name the YAML itself, data=FOLDER/NAME.yaml"
         ) from e
-    except KeyError as e:
+    except KeyError as e:  # of the numbers of the classes
         raise ConfigError(
             f"data={data}: names: {e.args[0] if isinstance(e.args[0], str) else f'no class {e.args[0]}'}"
         ) from e

@@ -308,7 +308,7 @@ def _image_index(folder: Path, remarks: list[str]) -> dict[str, list[str]]:
         if os.path.realpath(top) in seen:
             remarks.append(f"{top.relative_to(folder.parent)} leads to a folder that is read already; not followed")
             continue
-        for parent, folders, files in os.walk(top):
+        for parent, folders, files in os.walk(top, onerror=_refuse):
             seen.add(os.path.realpath(parent))
             queue += [Path(parent, name) for name in sorted(folders) if Path(parent, name).is_symlink()]
             above = os.path.relpath(parent, folder).replace(os.sep, "/") + "/" if parent != str(folder) else ""
@@ -317,6 +317,10 @@ def _image_index(folder: Path, remarks: list[str]) -> dict[str, list[str]]:
                 if suffix.lower() in IMG_FORMATS:
                     index[above + stem].append(above + file)
     return index
+
+
+def _refuse(error: OSError) -> None:
+    raise error  # os.walk leaves out a folder that cannot be read, without a word
 
 
 def _find_image(name: str, filename: str | None, index: Mapping[str, Sequence[str]]) -> str:
