@@ -137,7 +137,7 @@ def test_linked_folders_are_listed_as_ultralytics_does(folder):
     (folder / "images/train/cam").symlink_to(folder.parent / "elsewhere")
     (folder / "images/train/.hidden").mkdir()
     write_image(folder / "images/train/.hidden/a.jpg")
-    assert check_set("own.yaml")["splits"]["train"]["label missing"] == ["far.jpg"]
+    assert check_set("own.yaml")["splits"]["train"]["label missing"] == ["cam/far.jpg"]
 
 
 def test_lists_may_share_a_folder_and_images_may_not_share_a_label(folder):
@@ -151,6 +151,16 @@ def test_lists_may_share_a_folder_and_images_may_not_share_a_label(folder):
     said = check_set("own.yaml")["splits"]
     assert [s["label without image"] for s in said.values()] == [["train.txt"]] * 2
     assert said["train"]["doubtful boxes"] == ["a.txt: the label of a.bmp and a.png; rename one of them"]
+
+
+def test_files_of_one_name_are_told_apart(folder):
+    for cam, label in (("one", "0 0.5 0.5 0.2\n"), ("two", "0 0.5 0.5 0 0.2\n")):
+        (folder / f"labels/val/{cam}").mkdir()
+        add(folder, "val", f"{cam}/a", label)
+    said = check_set("own.yaml")
+    assert said["splits"]["val"]["left out"][0].startswith("one/a.png: a.txt:1: 4 columns")
+    assert said["splits"]["val"]["doubtful boxes"] == ["two/a.txt:1: box without area"]
+    assert said["duplicates"] == ["val: one/a.png, two/a.png"]
 
 
 def test_a_name_with_an_and_is_no_leak(folder):

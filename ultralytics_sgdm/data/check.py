@@ -44,6 +44,7 @@ class _File:
     """What there is to say of one image and its label."""
 
     image: Path
+    name: str  # of the image below the folder that holds all of its split
     problem: str = ""  # why training leaves it out
     warnings: list[str] = field(default_factory=list)
     background: str = ""  # "missing" or "empty" label
@@ -95,8 +96,10 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
     for split in SPLITS:
         if described.get(split):
             images = _images_of(described[split], split)
+            top = os.path.commonpath([image.parent.absolute() for image in images])
+            entries = [(image, Path(os.path.relpath(image.absolute(), top)).as_posix()) for image in images]
             with ThreadPool(NUM_THREADS) as pool:
-                results = pool.imap(lambda image: _look_at(image, len(names), keypoints, hasher), images)
+                results = pool.imap(lambda entry: _look_at(*entry, len(names), keypoints, hasher), entries)
                 found[split] = list(TQDM(results, desc=f"Checking {split}", total=len(images)))
     if not found:
         raise ConfigError(f"data={data}: no images, neither train: nor val: nor test: names a place")
@@ -202,9 +205,9 @@ def _hasher() -> Callable[[Image.Image], Any] | None:
 
 
 def _look_at(
-    image: Path, classes: int, keypoints: tuple[int, ...], hasher: Callable[[Image.Image], Any] | None
+    image: Path, name: str, classes: int, keypoints: tuple[int, ...], hasher: Callable[[Image.Image], Any] | None
 ) -> _File:
-    file = _File(image)
+    file = _File(image, name)
     try:
         file.size = inspect_image(image)[:2]
         file.digest = hashlib.sha256(image.read_bytes()).digest()
@@ -242,6 +245,7 @@ def _read_label(file: _File, label: Path, classes: int, keypoints: tuple[int, ..
     Raises:
         ValueError: If training leaves the image out because of its label; the message begins with the line.
     """
+    name = Path(file.name).with_suffix(".txt").as_posix()
     if not label.is_file():
         file.background = "missing"
         return
@@ -250,7 +254,7 @@ def _read_label(file: _File, label: Path, classes: int, keypoints: tuple[int, ..
     except UnicodeDecodeError:
         raise ValueError(": not UTF-8") from None
     if text.startswith(BOM):
-        file.warnings.append(f"{label.name}: a byte-order mark; older versions of Ultralytics leave the image out")
+        file.warnings.append(f"{name}: a byte-order mark; older versions of Ultralytics leave the image out")
     lines = [(n, x.split()) for n, x in enumerate(text.removeprefix(BOM).splitlines(), 1) if x.strip()]
     if not lines:
         file.background = "empty"
@@ -296,12 +300,12 @@ def _read_label(file: _File, label: Path, classes: int, keypoints: tuple[int, ..
             raise ValueError(f":{n}: class {columns[0]}, the set has 0 to {classes - 1}")
         sides = np.concatenate([points[:2] - points[2:] / 2, points[:2] + points[2:] / 2])
         if points[2:].min() == 0:
-            file.warnings.append(f"{label.name}:{n}: box without area")
+            file.warnings.append(f"{name}:{n}: box without area")
         elif sides.min() < -TOLERANCE or sides.max() > 1 + TOLERANCE:
-            file.warnings.append(f"{label.name}:{n}: box sticks out of the image")
+            file.warnings.append(f"{name}:{n}: box sticks out of the image")
         rows[tuple(values.astype(np.float32))] = [values[0], *points]
     if len(rows) < len(lines):
-        file.warnings.append(f"{label.name}: {len(lines) - len(rows)} rows are there twice")
+        file.warnings.append(f"{name}: {len(lines) - len(rows)} rows are there twice")
     file.rows = np.array(list(rows.values()))
     file.outlines = len(rows) * is_segment
 
@@ -340,9 +344,9 @@ def _findings(files: Sequence[_File], labels: Collection[Path], names: Mapping[i
         "images per class": {name: images[i] for i, name in names.items()},
         "objects per class": {name: objects[i] for i, name in names.items()},
         "sizes": dict(sizes),
-        "left out": [f"{f.image.name}: {f.problem}" for f in files if f.problem],
-        "label missing": [f.image.name for f in good if f.background == "missing"],
-        "label empty": [f.image.name for f in good if f.background == "empty"],
+        "left out": [f"{f.name}: {f.problem}" for f in files if f.problem],
+        "label missing": [f.name for f in good if f.background == "missing"],
+        "label empty": [f.name for f in good if f.background == "empty"],
         "doubtful boxes": [line for f in good for line in f.warnings],
         "label without image": [p.name for p in loose],
     }
@@ -354,7 +358,7 @@ def _duplicates(found: Mapping[str, Sequence[_File]]) -> list[tuple[str, int]]:
     for split, files in found.items():
         for f in files:
             if f.digest:
-                places[f.digest].append((split, f.image.name))
+                places[f.digest].append((split, f.name))
     lines = []
     for them in places.values():
         if len(them) > 1:
@@ -378,7 +382,7 @@ def _near_duplicates(found: Mapping[str, Sequence[_File]], near: int) -> list[st
             for i, j in np.argwhere(bits <= near):
                 one, other = files[0][start + i], files[1][j]
                 if one.digest != other.digest:
-                    lines.append(f"{a} {one.image.name} and {b} {other.image.name} differ in {bits[i, j]} of 64 bits")
+                    lines.append(f"{a} {one.name} and {b} {other.name} differ in {bits[i, j]} of 64 bits")
     return lines
 
 
