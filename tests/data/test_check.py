@@ -281,6 +281,8 @@ def test_a_converted_set_has_nothing_to_tell(tmp_path, monkeypatch):
         ({"data": "none.yaml"}, r"data=none.yaml: names: 0-class dataset"),
         ({"data": "gaps.yaml"}, r"data=gaps.yaml: names: 2-class dataset requires class indices 0-1"),
         ({"data": "below.yaml"}, r"data=below.yaml: names: the numbers must be 0 to 1, not \[-1, 0\]"),
+        ({"data": "turned.yaml"}, r"data=turned.yaml: .*'cat'; names: is a list, or has a number before each name"),
+        ({"data": "image.yaml"}, r"train: .*/train.jpg is an image; name its folder, or a .txt"),
         ({"data": "points.yaml"}, r"data=points.yaml: kpt_shape: \[17\] must be \[number of keypoints, 2 or 3\]"),
         ({"data": "list.yaml"}, r"data=list.yaml: "),
         ({"data": "empty.yaml"}, r"data=empty.yaml: no images, neither train"),
@@ -288,9 +290,10 @@ def test_a_converted_set_has_nothing_to_tell(tmp_path, monkeypatch):
 )
 def test_wrong_arguments(folder, options, message):
     Path("bad.yaml").write_text("train: x\nnames: [a]\n")
-    for name, names in {"none": "[]", "gaps": "{0: a, 2: b}", "below": "{-1: a, 0: b}"}.items():
+    for name, names in {"none": "[]", "gaps": "{0: a, 2: b}", "below": "{-1: a, 0: b}", "turned": "{cat: 0}"}.items():
         Path(f"{name}.yaml").write_text(f"train: set/images/train\nval: set/images/val\nnames: {names}\n")
     Path("points.yaml").write_text(f"{Path('own.yaml').read_text()}kpt_shape: [17]\n")
+    Path("image.yaml").write_text(Path("own.yaml").read_text().replace("images/train", "images/train/train.jpg"))
     Path("list.yaml").write_text("- a\n")
     Path("empty.yaml").write_text("train:\nval:\nnames: [a]\n")
     with pytest.raises(ConfigError, match=message):

@@ -19,7 +19,7 @@ from typing import Any
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
 from ultralytics.data.base import BaseDataset
-from ultralytics.data.utils import check_det_dataset, img2label_paths
+from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_paths
 from ultralytics.utils import LOGGER, NUM_THREADS, TQDM
 from ultralytics.utils.files import increment_path
 from ultralytics.utils.patches import imread
@@ -162,6 +162,9 @@ def _describe(data: str) -> dict[str, Any]:
         raise ConfigError(
             f"data={data}: names: {e.args[0] if isinstance(e.args[0], str) else f'no class {e.args[0]}'}"
         ) from e
+    except ValueError as e:
+        hint = "; names: is a list, or has a number before each name" if "invalid literal for int()" in str(e) else ""
+        raise ConfigError(f"data={data}: {' '.join(str(e).split())}{hint}") from e
     except Exception as e:  # whatever it is, a training would stop at it
         raise ConfigError(f"data={data}: {' '.join(str(e).split())}") from e
     names = described["names"]
@@ -180,6 +183,10 @@ def _describe(data: str) -> dict[str, Any]:
 def _images_of(places: str | Sequence[str], split: str) -> list[Path]:
     """Return the images of a split, by Ultralytics' own listing."""
     for place in map(Path, [places] if isinstance(places, str) else places):
+        if place.suffix[1:].lower() in IMG_FORMATS and place.is_file():
+            raise ConfigError(
+                f"{split}: {place} is an image; name its folder, or a .txt with the path of an image a line"
+            )
         if place.is_file():
             read_text(place)  # says what is wrong with its encoding
     try:
