@@ -63,6 +63,7 @@ def test_bad_images_are_skipped(sources, tmp_path):
         (b'{"images": "\xe9"}', "val2017.json: not UTF-8 .* save it as UTF-8"),
         ('{"images": [], "images": []}', "'images' is there twice in one object.; it must be an object with lists"),
         ('{"images": []}', "is no COCO instances file .KeyError: 'categories'"),
+        ('{"categories": [{"id": 1, "name": null}]}', "category 1 has no name.; it must be an object"),
         ("[]", "is no COCO instances file"),
         ("[" * 100_000, "is no COCO instances file .RecursionError"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "\\ud800"}]}', "UnicodeEncodeError"),

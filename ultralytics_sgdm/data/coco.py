@@ -183,6 +183,8 @@ def _read_split(split: str, source: Source, journal: Journal) -> tuple[Split, di
         with source.annotations.open(encoding="utf-8-sig") as f:
             data = json.load(f, object_pairs_hook=_without_outline)
         pairs = list(dict.fromkeys((c["id"], " ".join(str(c["name"]).split())) for c in data["categories"]))
+        if nameless := [c["id"] for c in data["categories"] if c["name"] is None or not str(c["name"]).strip()]:
+            raise ValueError(f"category {nameless[0]} has no name")
         sorted(pairs), "".join(name for _, name in pairs).encode()
         images, annotations = list(data["images"]), list(data["annotations"])
     except OSError as e:
