@@ -109,7 +109,7 @@ def test_a_shipped_yaml_prepares_its_set_when_ultralytics_asks(server, tmp_path,
     asked = server.requests.copy()
     check_det_dataset(name)
     assert server.requests == asked and set(asked.values()) == {1}
-    assert not list(dest.rglob("*.lock")) and not list(dest.rglob("*.part"))
+    assert not list(dest.rglob("*.lock")) and not list(dest.rglob("*part"))
 
 
 def test_voc_is_taken_from_wherever_it_is(server, originals, tmp_path, monkeypatch):

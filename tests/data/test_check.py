@@ -1,3 +1,4 @@
+import errno
 import shutil
 import sys
 from pathlib import Path
@@ -38,6 +39,22 @@ LABELS = {
     "half_a_class": ("0.5 0.5 0.5 0.2 0.2\n", "left out"),
     "nan": ("0 nan 0.5 0.2 0.2\n", "left out"),
     "latin1": (b"0 0.5 0.5 0.2 0.2 \xe9\n", "left out"),
+    "class_alone": ("0\n1 0.1 0.1 0.4 0.1 0.4 0.4\n", "left out"),
+    "outlines_of_one_box": ("1 0.1 0.1 0.4 0.1 0.4 0.4\n1 0.1 0.1 0.4 0.1 0.1 0.4\n", None),
+    "oriented": ("1 0.1 0.2 0.2 0.1 0.3 0.2 0.2 0.3\n", None),
+    "oriented_outside": ("1 1.1 0.2 1.2 0.1 1.3 0.2 1.2 0.3\n", "left out"),
+}
+POSES = {
+    "good": (f"{GOOD.strip()} 0.4 0.4 2 0.6 0.6 0\n", None),
+    "box": (GOOD, "left out"),
+    "mixed": (f"{GOOD}{GOOD.strip()} 0.4 0.4 2 0.6 0.6 0\n", "left out"),
+    "outside": (f"{GOOD.strip()} 0.4 1.4 2 0.6 0.6 0\n", "left out"),
+    "negative": (f"{GOOD.strip()} 0.4 -0.4 2 0.6 0.6 0\n", "left out"),
+    "visible": (f"{GOOD.strip()} 0.4 0.4 -1 0.6 0.6 0\n", "left out"),
+    "twice": (f"{GOOD.strip()} 0.4 0.4 2 0.6 0.6 0\n" * 2, "doubtful boxes"),
+    "poses_of_one_box": (f"{GOOD.strip()} 0.4 0.4 2 0.6 0.6 0\n{GOOD.strip()} 0.3 0.4 2 0.6 0.6 0\n", None),
+    "wide": ("0 0.5 0.5 1.2 0.2 0.4 0.4 2 0.6 0.6 0\n", "doubtful boxes"),
+    "segment": ("1 0.1 0.1 0.4 0.1 0.4 0.4\n", "left out"),
 }
 
 
@@ -79,6 +96,103 @@ def test_what_is_left_out_is_what_ultralytics_leaves_out(folder):
     if older:
         taken = {name: boxes for name, boxes in taken.items() if name not in older} | {"bom": 1}
     assert said["images"] == len(taken) and said["objects"] == sum(taken.values())
+
+
+def test_poses_are_judged_as_a_training_for_them_does(folder):
+    for name, (label, _) in POSES.items():
+        add(folder, "train", name, label)
+    with Path("own.yaml").open("a") as file:
+        file.write("kpt_shape: [2, 3]\n")
+    (folder / "labels/train/train.txt").unlink()
+    said = check_set("own.yaml")["splits"]["train"]
+    for kind in ("left out", "doubtful boxes"):
+        names = {line.partition(".")[0] for line in said[kind]}
+        assert names == {name for name, (_, wanted) in POSES.items() if wanted == kind}
+    assert "box.png: box.txt:1: 5 columns; a row is class x y width height and 2 x 3 numbers" in said["left out"][0]
+    data = {"names": {0: "cat", 1: "dog"}, "kpt_shape": [2, 3]}
+    read = YOLODataset(img_path=str(folder / "images/train"), data=data, task="pose", augment=False).labels
+    assert said["images"] == len(read) and said["objects"] == sum(len(r["cls"]) for r in read)
+
+
+def test_the_reason_of_a_wrong_row_is_true(folder):
+    labels = {
+        "a": (f"{GOOD}0 0.5 0.5 0.2 0.2 0.9\n", "2: 6 columns (a detection with its confidence?); a row is class x y"),
+        "b": (f"{GOOD}\n1 0.1 0.1 0.4 0.1 0.4 0.4\n", " a box in line 1 and an outline in line 3"),
+        "c": (
+            "0 0.1 0.1 0.4 0.1 0.4 0.4 0.3\n",
+            "1: 8 columns; an outline is class x1 y1 x2 y2 ..., and keypoints need",
+        ),
+    }
+    for name, (label, _) in labels.items():
+        add(folder, "train", name, label)
+    add(folder, "train", "d", "0 0.1 0.1 0.4 0.1 0.4 0.4 0.1 0.4\n")
+    said = check_set("own.yaml")["splits"]["train"]
+    for line, (name, (_, reason)) in zip(said["left out"], labels.items(), strict=True):
+        assert line.startswith(f"{name}.png: {name}.txt:{reason}")
+    assert said["outlines"] == 1
+
+
+def test_linked_folders_are_listed_as_ultralytics_does(folder):
+    write_image(folder.parent / "elsewhere/far.jpg")
+    (folder / "images/train/cam").symlink_to(folder.parent / "elsewhere")
+    (folder / "images/train/.hidden").mkdir()
+    write_image(folder / "images/train/.hidden/a.jpg")
+    assert check_set("own.yaml")["splits"]["train"]["label missing"] == ["cam/far.jpg"]
+
+
+def test_lists_may_share_a_folder_and_images_may_not_share_a_label(folder):
+    for name in ("a", "b"):
+        add(folder, "train", name)
+    write_image(folder / "images/train/a.bmp")
+    (folder / "train.txt").write_text("./images/train/a.png\n./images/train/a.bmp\n")
+    (folder / "val.txt").write_text("./images/train/b.png\n")
+    text = Path("own.yaml").read_text()
+    Path("own.yaml").write_text(text.replace("images/train", "train.txt").replace("images/val", "val.txt"))
+    said = check_set("own.yaml")["splits"]
+    assert [s["label without image"] for s in said.values()] == [["train.txt"]] * 2
+    assert said["train"]["doubtful boxes"] == ["a.txt: the label of a.bmp and a.png; rename one of them"]
+
+
+def test_files_of_one_name_are_told_apart(folder):
+    for cam, label in (("one", "0 0.5 0.5 0.2\n"), ("two", "0 0.5 0.5 0 0.2\n")):
+        (folder / f"labels/val/{cam}").mkdir()
+        add(folder, "val", f"{cam}/a", label)
+    said = check_set("own.yaml")
+    assert said["splits"]["val"]["left out"][0].startswith("one/a.png: a.txt:1: 4 columns")
+    assert said["splits"]["val"]["doubtful boxes"] == ["two/a.txt:1: box without area"]
+    assert said["duplicates"] == ["val: one/a.png, two/a.png"]
+
+
+def test_a_name_with_an_and_is_no_leak(folder):
+    add(folder, "train", "salt and pepper")
+    shutil.copy(folder / "images/train/salt and pepper.png", folder / "images/train/b.png")
+    assert check_set("own.yaml", strict=True)["duplicates"] == ["train: b.png, salt and pepper.png"]
+
+
+def test_a_file_that_cannot_be_read_is_left_out(folder, monkeypatch):
+    read_text = Path.read_text
+
+    def refuse(file, **options):
+        if file.name == "train.txt":
+            raise PermissionError(errno.EACCES, "Permission denied", str(file))
+        return read_text(file, **options)
+
+    monkeypatch.setattr(Path, "read_text", refuse)
+    (left_out,) = check_set("own.yaml")["splits"]["train"]["left out"]
+    assert left_out.startswith("train.jpg: cannot be read (Permission denied: ") and left_out.endswith("train.txt)")
+
+
+def test_classes_of_one_name_are_told_and_counted_apart(folder, caplog):
+    add(folder, "train", "b", "1 0.5 0.5 0.2 0.2\n")
+    Path("own.yaml").write_text(Path("own.yaml").read_text().replace("dog", "cat"))
+    assert check_set("own.yaml")["splits"]["train"]["objects per class"] == {"cat (0)": 1, "cat (1)": 1}
+    assert "classes 0 and 1 are all called 'cat'" in caplog.text
+
+
+def test_a_yaml_in_another_encoding_is_told(folder, caplog):
+    Path("own.yaml").write_bytes(Path("own.yaml").read_text().replace("dog", "d\xf3g").encode("latin-1"))
+    assert "dg" in check_set("own.yaml")["splits"]["train"]["objects per class"]
+    assert "own.yaml:3: not UTF-8; save it as UTF-8; Ultralytics drops the letters" in caplog.text
 
 
 def test_a_list_in_another_encoding_is_named(folder, mistake):
@@ -161,9 +275,26 @@ def test_a_converted_set_has_nothing_to_tell(tmp_path, monkeypatch):
         ({"near": 0.5}, r"near=0.5 must be a whole number of at least 0"),
         ({"sheet": "own.yaml"}, "sheet=own.yaml: there is such a file"),
         ({"sheet": "gone/a.png"}, r"sheet=gone/a.png: no folder gone"),
+        *(({"sheet": name}, f"sheet={name}: no picture .* end with .png") for name in ("a", "a.foo", "a.psd", "a.xbm")),
+        ({"data": "."}, r"data=\.: Expected 1 YAML file .* name the YAML itself, data=FOLDER/NAME.yaml"),
+        ({"data": "set"}, r"data=set: No YAML file found .* name the YAML itself"),
+        ({"data": "none.yaml"}, r"data=none.yaml: names: 0-class dataset"),
+        ({"data": "gaps.yaml"}, r"data=gaps.yaml: names: 2-class dataset requires class indices 0-1"),
+        ({"data": "below.yaml"}, r"data=below.yaml: names: the numbers must be 0 to 1, not \[-1, 0\]"),
+        ({"data": "turned.yaml"}, r"data=turned.yaml: .*'cat'; names: is a list, or has a number before each name"),
+        ({"data": "image.yaml"}, r"train: .*/train.jpg is an image; name its folder, or a .txt"),
+        ({"data": "points.yaml"}, r"data=points.yaml: kpt_shape: \[17\] must be \[number of keypoints, 2 or 3\]"),
+        ({"data": "list.yaml"}, r"data=list.yaml: "),
+        ({"data": "empty.yaml"}, r"data=empty.yaml: no images, neither train"),
     ],
 )
 def test_wrong_arguments(folder, options, message):
     Path("bad.yaml").write_text("train: x\nnames: [a]\n")
+    for name, names in {"none": "[]", "gaps": "{0: a, 2: b}", "below": "{-1: a, 0: b}", "turned": "{cat: 0}"}.items():
+        Path(f"{name}.yaml").write_text(f"train: set/images/train\nval: set/images/val\nnames: {names}\n")
+    Path("points.yaml").write_text(f"{Path('own.yaml').read_text()}kpt_shape: [17]\n")
+    Path("image.yaml").write_text(Path("own.yaml").read_text().replace("images/train", "images/train/train.jpg"))
+    Path("list.yaml").write_text("- a\n")
+    Path("empty.yaml").write_text("train:\nval:\nnames: [a]\n")
     with pytest.raises(ConfigError, match=message):
         check_set(**{"data": "own.yaml"} | options)

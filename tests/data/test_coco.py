@@ -59,15 +59,19 @@ def test_bad_images_are_skipped(sources, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        ("{", "is no COCO instances file .JSONDecodeError"),
+        ('{"images": [],\n"a', r"val2017.json:2: no JSON from column 1 on .* mend it, or export it again"),
+        (b'{"images": "\xe9"}', "val2017.json: not UTF-8 .* save it as UTF-8"),
+        ('{"images": [], "images": []}', "'images' is there twice in one object.; it must be an object with lists"),
         ('{"images": []}', "is no COCO instances file .KeyError: 'categories'"),
+        ('{"categories": [{"id": 1, "name": null}]}', "category 1 has no name.; it must be an object"),
         ("[]", "is no COCO instances file"),
         ("[" * 100_000, "is no COCO instances file .RecursionError"),
         ('{"images": [], "annotations": [], "categories": [{"id": 1, "name": "\\ud800"}]}', "UnicodeEncodeError"),
     ],
 )
 def test_other_files_are_refused(sources, tmp_path, content, message):
-    sources["val2017"].annotations.write_text(content)
+    content = content if isinstance(content, bytes) else content.encode()
+    sources["val2017"].annotations.write_bytes(content)
     with pytest.raises(ConfigError, match=message):
         convert_coco(sources, tmp_path / "coco", ROLES)
     sources["val2017"].annotations.unlink()
@@ -75,12 +79,12 @@ def test_other_files_are_refused(sources, tmp_path, content, message):
         convert_coco(sources, tmp_path / "coco", ROLES)
 
 
-def write_json(folder, annotations, images=("a.jpg", "deep/b.png"), **more):
+def write_json(folder, annotations, names=("a.jpg", "deep/b.png"), **more):
     """Write FOLDER/images and FOLDER/src.json, its ids with gaps and without what COCO has and few tools write."""
-    for name in images:
+    for name in names:
         write_image(folder / "images" / name)
     content = {
-        "images": [{"id": 7 * i + 3, "file_name": name} for i, name in enumerate(images)],
+        "images": [{"id": 7 * i + 3, "file_name": name} for i, name in enumerate(names)],
         "annotations": [{"image_id": 3, "category_id": 5} | a for a in annotations],
         "categories": [{"id": 5, "name": "cat"}, {"id": 2, "name": "unused"}],
     }
@@ -133,6 +137,7 @@ def test_any_coco_json_is_converted(tmp_path):
         ({"id": 1, "bbox": ["a", 2, 3, 4]}, "annotation 1: could not convert string"),
         (BOX | {"id": 1, "category_id": 6}, "annotation 1: no category 6"),
         (BOX | {"id": 1, "image_id": 99}, "annotation 1: no image 99 for this cat"),
+        (BOX | {"id": 1, "image_id": "3"}, "annotation 1: no image '3' for this cat"),
         ({"bbox": [50, 3, 8, 6]}, "annotation number 1: box outside the image"),
         ({"bbox": [5, 3, -8, 6]}, "annotation number 1: box without area"),
     ],
@@ -153,7 +158,6 @@ def test_an_object_that_cannot_be_used_is_told(tmp_path, annotation, complaint):
         ({"id": 1, "file_name": "a\u2028.jpg"}, "src.json image a\\u2028.jpg: a line of a list cannot hold this name"),
         ({"id": 1, "file_name": "\ud800.jpg"}, "src.json image \\ud800.jpg: a line of a list cannot hold this name"),
         ({"id": 1, "file_name": "a.png"}, "src.json image a.png: there is another image of this name"),
-        ({"id": 3, "file_name": "x.jpg"}, "src.json image x.jpg: there is another image of this id"),
         ({"id": 1, "file_name": "a.gif"}, "src.json image a.gif: there is another image of this name"),
         ({"id": 1, "file_name": "x.gif"}, "x.gif: Ultralytics takes no file of this name"),
         ({"id": 1}, "src.json image number 1: no file_name or id"),
@@ -186,6 +190,9 @@ def test_splits_of_a_coco_json(tmp_path):
     for options, message in (
         ({"val": "1.5"}, "val=1.5: a share that is held out lies between 0 and 1"),
         ({"val": "gone.json"}, "gone.json: No such file"),
+        ({"val_folder": "x"}, "val_folder=x: there is no val= whose images are there; give val=FILE.json, or leave"),
+        ({"val": 0.3, "val_folder": "x"}, "val_folder=x: val=0.3 holds out images of SRC; give val=FILE.json, or"),
+        ({"val": 0.3, "test_folder": "x"}, "test_folder=x: there is no test= whose images are there"),
         ({"folder": tmp_path / "gone"}, "gone: no such folder; FOLDER is where the file names"),
         ({"dest": folder / "dest"}, "lies in the source"),
     ):
@@ -198,10 +205,50 @@ def test_fractions_of_the_picture(tmp_path):
     assert boxes["a"] == [pytest.approx(RELATIVE)] and made["boxes"] == "fraction"
 
 
-def test_categories_of_one_name_are_refused(tmp_path):
-    names = [{"id": 1, "name": "cat"}, {"id": 5, "name": "cat"}]
-    with pytest.raises(ConfigError, match="two categories are called 'cat'"):
-        convert_coco_json(*write_json(tmp_path, [BOX], categories=names))
+@pytest.mark.parametrize(
+    ("one", "other", "message"),
+    [
+        ((1, "cat"), (5, "cat"), r"categories of one name: 'cat' \(id 1\) and 'cat' \(id 5\); give them one id"),
+        ((1, "cat"), (5, " cat\n"), "categories of one name"),
+        ((5, "cat"), (5, "dog"), r"categories of one id: 'cat' \(id 5\) and 'dog' \(id 5\); give them two ids"),
+        ((5, "cat"), (5.0, "dog"), "categories of one id"),
+        ((5, "cat"), (5, "cat"), ""),
+    ],
+)
+def test_categories_of_one_name_or_id_are_refused(tmp_path, one, other, message):
+    names = [dict(zip(("id", "name"), them, strict=True)) for them in (one, other)]
+    files = write_json(tmp_path, [BOX], categories=names)
+    if message:
+        with pytest.raises(ConfigError, match=message):
+            convert_coco_json(*files)
+    else:
+        assert read_set(convert_coco_json(*files))[1]["splits"]["val"]["objects_per_class"] == {"cat": 1}
+
+
+def test_an_id_of_two_images_leaves_both_out(tmp_path):
+    images = [{"id": i, "file_name": name} for i, name in ((3, "a.jpg"), (3, "b.jpg"), (4, "c.jpg"))]
+    names = ["a.jpg", "b.jpg", "c.jpg"]
+    files = write_json(tmp_path, [BOX, BOX, BOX | {"image_id": 4}], names, images=images)
+    boxes, made = read_set(convert_coco_json(*files))
+    assert boxes == {"c": [pytest.approx(RELATIVE)]}
+    reason = "its id, 3, is another image's too; nobody knows whose an object is"
+    assert made["skipped"]["val"] == [
+        f"src.json image a.jpg: {reason}; with its 2 objects",
+        f"src.json image b.jpg: {reason}",
+    ]
+
+
+def test_an_image_that_is_listed_twice_has_the_objects_of_both(tmp_path):
+    images = [{"id": i, "file_name": name} for i, name in ((3, "a.jpg"), (4, "./a.jpg"), (4, "./a.jpg"), (5, "a.png"))]
+    annotations = [BOX | {"id": 1}, {"id": 1, "image_id": 4, "bbox": [1, 1, 5, 5]}, BOX | {"image_id": 5}]
+    boxes, made = read_set(convert_coco_json(*write_json(tmp_path, annotations, ["a.jpg"], images=images)))
+    assert len(boxes["a"]) == 2
+    assert made["remarks"]["val"] == [
+        "src.json: ids of several annotations, each of which is taken: 1",
+        *["src.json image ./a.jpg: again; its objects are added"] * 2,
+    ]
+    (told,) = made["skipped"]["val"]
+    assert told.startswith("src.json image a.png: there is another image of this name") and "its 1 objects" in told
 
 
 def test_splits_of_different_classes_are_refused(sources, tmp_path):

@@ -26,12 +26,12 @@ def test_a_file_placed_otherwise_is_placed_as_asked(tmp_path, before, how):
     source, target = tmp_path / "a", tmp_path / "target"
     source.write_text("a")
     files.place_file(source, target, before)
-    (tmp_path / "target.part").write_text("left by a killed process")
+    (tmp_path / f"target{files.PART}").write_text("left by a killed process")
     files.place_file(source, target, how)
     assert not files.needs_placing(source, target, how)
     assert target.is_symlink() == (how == "symlink") and target.samefile(source) == (how != "copy")
     assert target.read_text() == "a"
-    assert before == how or not (tmp_path / "target.part").exists()
+    assert before == how or not (tmp_path / f"target{files.PART}").exists()
 
 
 @pytest.mark.parametrize("how", files.PLACING)
@@ -113,9 +113,25 @@ def test_a_lock_is_held_by_one_and_leaves_no_file(tmp_path):
 )
 def test_errors_of_the_disk_say_what_to_do(tmp_path, monkeypatch, number, message):
     def fail(*args):
-        raise OSError(number, os.strerror(number))
+        raise OSError(number, os.strerror(number), str(tmp_path / "b"))
 
     (tmp_path / "a").touch()
     monkeypatch.setattr(shutil, "copy2", fail)
-    with pytest.raises(ConfigError, match=message), files.naming_disk_errors(Path("set")):
+    with pytest.raises(ConfigError, match=f"^{tmp_path}: {message}"), files.naming_disk_errors(tmp_path):
         files.place_file(tmp_path / "a", tmp_path / "b", "copy")
+
+
+@pytest.mark.parametrize(
+    ("number", "names", "message"),
+    [
+        (errno.EACCES, ("src/a",), "^src/a: cannot be read .Permission denied.. Make it readable and run the same"),
+        (errno.EIO, ("src/a", "set/b"), "^src/a: not copied to set .Input/output error.. Look at both disks"),
+        (errno.ENOSPC, ("src/a", "set/b"), "^set: the disk is full"),
+        (errno.EACCES, (".set.lock",), "^set: cannot write there .Permission denied: .*; choose another folder"),
+        (errno.EIO, (), "^set: Input/output error; choose another folder"),
+    ],
+)
+def test_an_error_names_the_place_that_it_is_of(number, names, message):
+    one, other = (*names, None, None)[:2]
+    with pytest.raises(ConfigError, match=message), files.naming_disk_errors(Path("set")):
+        raise OSError(number, os.strerror(number), one, None, other)

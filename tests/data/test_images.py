@@ -3,6 +3,7 @@
 import contextlib
 import io
 import os
+import zlib
 from pathlib import Path
 
 import numpy as np
@@ -42,6 +43,10 @@ def bad_images():
         "head_only.jpg": b"\xff\xd8\xff\xd9",
         "without_pixels.jpg": jpeg[: jpeg.index(b"\xff\xda")] + b"\xff\xd9",
         "half.jpg": jpeg[: len(jpeg) // 2] + b"\xff\xd9",
+        "without_table.jpg": jpeg.replace(b"\xff\xc4", b"\xff\xfe", 1),
+        "no_avif.avif": (20).to_bytes(4, "big") + b"ftypavif" + bytes(100),
+        "cut_by_2.png": encode("PNG")[:-2],
+        "half_a_stream.png": _half_a_stream(),
         "flipped.png": encode("PNG").replace(b"IDAT", b"IDAT\0", 1),
         "huge.bmp": encode("BMP").replace((40).to_bytes(4, "little"), (1 << 30).to_bytes(4, "little"), 1),
         **{f"cut_by_{n}.jpg": jpeg[:-n] for n in (1, 2, 10, 300)},
@@ -49,6 +54,15 @@ def bad_images():
         **{f"in_truth_{kind.lower()}.jpg": content for kind, content in wrong.items()},
         "narrow.png": _narrow(),
     }
+
+
+def _half_a_stream():
+    """Return a PNG whose chunks are whole while the stream of pixels in them ends early."""
+    png = encode("PNG")
+    start, end = png.index(b"IDAT"), png.index(b"IEND") - 4
+    data = png[start : start + (end - start) // 2]
+    size, crc = (n.to_bytes(4, "big") for n in (len(data) - 4, zlib.crc32(data)))
+    return png[: start - 4] + size + data + crc + png[end:]
 
 
 def _narrow():

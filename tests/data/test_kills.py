@@ -13,7 +13,7 @@ import yaml
 from small_sets import an_object, make_voc, tree
 
 from ultralytics_sgdm.data import convert_voc
-from ultralytics_sgdm.data.files import PLACING
+from ultralytics_sgdm.data.files import PART, PLACING
 
 pytestmark = pytest.mark.slow
 
@@ -117,7 +117,7 @@ class Lab:
     def complete(self, n):
         convert_voc(self.src, self.dest, images=self.images)
         assert what_is_trained_on(self.dest) == self.wholes[n]
-        assert not list(self.dest.rglob("*.part")) and not (self.dest / ".lock").exists()
+        assert not list(self.dest.rglob(f"*{PART}")) and not (self.dest / ".lock").exists()
         before = tree(self.dest)
         convert_voc(self.src, self.dest, images=self.images)
         assert tree(self.dest) == before

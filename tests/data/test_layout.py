@@ -5,6 +5,7 @@ from small_sets import tree, write_image
 
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import layout, update
+from ultralytics_sgdm.data.files import PART
 from ultralytics_sgdm.data.layout import Expected, Object, Sample, Split, claimed, write_set
 
 OPTIONS = {"images": "hardlink"}
@@ -97,3 +98,16 @@ def test_a_record_that_is_none_is_refused(tmp_path, splits):
     (tmp_path / "dest/conversion.json").write_text("[]")
     with pytest.raises(ConfigError, match=r"conversion.json is no record of a conversion"):
         write(tmp_path / "dest", splits)
+
+
+def test_a_part_of_the_users_is_kept_and_one_of_a_killed_run_goes(tmp_path, splits):
+    dest = tmp_path / "dest"
+    write(dest, splits)
+    made = tree(dest, times=False)
+    ours = ("data.yaml", "train.txt", "labels/train/a.txt", "images/train/a.jpg", "images/val/gone.jpg")
+    for name in ours:
+        (dest / name).unlink(missing_ok=True)
+        (dest / f"{name}.part").write_text("the user's")
+        (dest / f"{name}{PART}").write_text("left by a killed run")
+    write(dest, splits)
+    assert tree(dest, times=False) == made | {f"{name}.part": (b"the user's", None) for name in ours}

@@ -6,7 +6,7 @@ import pytest
 from ultralytics.utils import YAML
 
 from ultralytics_sgdm.configs import CFG
-from ultralytics_sgdm.data import make_shapes, shapes
+from ultralytics_sgdm.data import files, make_shapes, shapes
 
 
 def digest(root):
@@ -87,7 +87,7 @@ def test_an_interrupted_set_is_completed(small, monkeypatch, when):
     def failing(path, content):
         calls.append(path)
         if len(calls) == when:
-            path.with_name(f"{path.name}.part").write_bytes(content[:10])
+            path.with_name(f"{path.name}{files.PART}").write_bytes(content[:10])
             raise KeyboardInterrupt
         write(path, content)
 

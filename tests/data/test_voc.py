@@ -16,6 +16,7 @@ from ultralytics.data.utils import check_det_dataset
 from ultralytics_sgdm import cli
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import convert_voc
+from ultralytics_sgdm.data.files import PART
 from ultralytics_sgdm.data.voc_xml import BadXMLError, read_xml
 
 
@@ -125,7 +126,7 @@ def test_a_killed_conversion_is_completed(src, tmp_path):
         assert not (dest / "val.txt").exists()
     assert kills > 6
     assert tree(dest, times=False) == whole
-    assert not list(dest.rglob("*.part"))
+    assert not list(dest.rglob(f"*{PART}"))
 
 
 def test_two_processes_may_convert_at_once(src, tmp_path):
@@ -187,14 +188,14 @@ def test_no_file_is_without_reason(tmp_path):
             (an_xml(good, size=("", "x")), 1, ""),
             (an_xml(good, size=(30, 40)), None, "odd.xml: 40x30 pixels, but its annotation says 30x40"),
             (lines + an_xml(good)[:-9], None, "odd.xml:10: "),
-            ("", None, "odd.xml:1: no element found"),
+            ("", None, "odd.xml:1: an empty file"),
             ("\0\1", None, "odd.xml:1: "),
             (an_xml(good.replace("<name>cat</name>", "")), None, "odd.xml:3: object without a name"),
             (an_xml(good.replace("<xmin>2</xmin>", "")), None, "odd.xml:3: object 'cat', bndbox/xmin is missing"),
             (an_xml(good.replace("<ymax>9", "<ymax>nan")), None, "bndbox/ymax is no number: 'nan'"),
             (an_xml(good.replace("<ymax>9", "<ymax>1_9")), None, "bndbox/ymax is no number: '1_9"),
             ('<?xml version="1.0" encoding="no-such"?>' + an_xml(good), None, "odd.xml:1: "),
-            ("<annotation>" * 100_000, None, "odd.xml:1: no element found"),
+            ("<annotation>" * 100_000, None, "odd.xml:1: no XML (no element found); mend it, or export it again"),
             (an_xml(good, more="<filename>../../secret.jpg</filename>"), 1, ""),
         ]
     ):  # fmt: skip
@@ -340,6 +341,48 @@ def test_the_declared_encoding_is_read(tmp_path, encoding, name):
     src = make_voc(tmp_path / "src", train={"a": [an_object("dog")]}, val={"b": []})
     (src / "Annotations/a.xml").write_bytes(content)
     assert check_det_dataset(str(convert_voc(src, tmp_path / "dest")))["names"] == {0: name}
+
+
+@pytest.mark.parametrize("declared", ["utf-8", "utf-16", "gbk", "iso-8859-1"])
+@pytest.mark.parametrize("encoding", ["utf-8-sig", "utf-16", "utf-32"])
+def test_a_byte_order_mark_outranks_the_declaration(encoding, declared):
+    xml = f"<?xml version='1.0' encoding='{declared}'?>\n{an_xml(an_object('猫'))}"
+    assert [o.name for o in read_xml(xml.encode(encoding)).objects] == ["猫"]
+    with pytest.raises(BadXMLError, match="1: not in UTF-8, which its byte-order mark says; save it as UTF-8"):
+        read_xml(b"\xef\xbb\xbf" + xml.encode("gbk").replace("猫".encode("gbk"), b"\xe9"))
+
+
+def test_a_folder_of_images_that_cannot_be_read_is_named(src, tmp_path, monkeypatch):
+    (src / "JPEGImages/cam").mkdir()
+    scandir = os.scandir
+
+    def refuse(path):
+        if str(path).endswith("cam"):
+            raise PermissionError(errno.EACCES, "Permission denied", path)
+        return scandir(path)
+
+    monkeypatch.setattr(os, "scandir", refuse)
+    with pytest.raises(ConfigError, match=r"src/JPEGImages/cam: cannot be read .Permission denied.. Make it readable"):
+        convert_voc(src, tmp_path / "dest")
+
+
+def test_an_image_has_one_annotation(tmp_path):
+    def named(name):
+        return an_xml(an_object(), more=f"<filename>{name}.jpg</filename>")
+
+    train = {"a": [an_object()], "b": named("a"), "c": named("z"), "d": named("z"), "e": named("y"), "f": named("a")}
+    src = make_voc(tmp_path / "src", train=train, val={"v": [an_object()]})
+    for name in "bcde":
+        (src / f"JPEGImages/{name}.jpg").unlink()
+    for name in "zy":
+        write_image(src / f"JPEGImages/{name}.jpg")
+    convert_voc(src, tmp_path / "dest")
+    assert sorted(p.stem for p in (tmp_path / "dest/labels/train").iterdir()) == ["a", "e", "f"]
+    assert record(tmp_path / "dest")["skipped"]["train"] == [
+        "Annotations/b.xml: no image JPEGImages/b.*, and a.jpg, which it names, is that of a.xml",
+        "Annotations/c.xml: its image z.jpg is that of Annotations/d.xml too; make them one",
+        "Annotations/d.xml: its image z.jpg is that of Annotations/c.xml too; make them one",
+    ]
 
 
 @pytest.mark.parametrize("encoding", ["gb2312", "shift_jis", "euc-jp", "utf-8", "utf-16", "hex", "idna", "no-such"])
@@ -592,7 +635,7 @@ def test_the_command_takes_its_folders_by_position_or_by_name(src, tmp_path, cap
 
 def test_strict_stops_before_anything_is_written(src, tmp_path):
     (src / "Annotations/t1.xml").write_text("<annotation>")
-    with pytest.raises(ConfigError, match=r"strict=True.*\n  Annotations/t1.xml:1: no element found"):
+    with pytest.raises(ConfigError, match=r"strict=True.*\n  Annotations/t1.xml:1: no XML .no element found"):
         convert_voc(src, tmp_path / "dest", strict=True)
     assert tree(tmp_path / "dest") == {}
     convert_voc(src, tmp_path / "dest")

@@ -3,17 +3,22 @@
 from __future__ import annotations
 
 import hashlib
+import io
 import itertools
+import math
+import os
 import random
 from collections import Counter, defaultdict
-from collections.abc import Callable, Iterable, Mapping, Sequence
+from collections.abc import Callable, Collection, Iterable, Mapping, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
 from PIL import Image, ImageDraw, ImageFont
+from ultralytics.data.base import BaseDataset
 from ultralytics.data.utils import IMG_FORMATS, check_det_dataset, img2label_paths
 from ultralytics.utils import LOGGER, NUM_THREADS, TQDM
 from ultralytics.utils.files import increment_path
@@ -39,21 +44,24 @@ class _File:
     """What there is to say of one image and its label."""
 
     image: Path
+    name: str  # of the image below the folder that holds all of its split
     problem: str = ""  # why training leaves it out
     warnings: list[str] = field(default_factory=list)
     background: str = ""  # "missing" or "empty" label
     size: tuple[int, int] = (0, 0)
     rows: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))  # class, centre and size relative to the image
+    outlines: int = 0  # how many of the rows are boxes around outlines
     digest: bytes = b""
-    hash: int = 0
+    hash: int | None = None
 
 
 def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", strict: bool = False) -> dict[str, Any]:
     """Look through a set in YOLO layout before a training: `yolo sgdm check DATA.yaml`; nothing of the set is changed.
 
     Told are images and labels that training leaves out, labels that are missing or empty, boxes that stick out or have
-    no area, labels without image, images that are in two splits or twice in one, near duplicates between splits, the
-    balance of the classes, the sizes of the boxes at `imgsz`. A contact sheet shows samples of each class.
+    no area, labels without image or for several, images that are in two splits or twice in one, near duplicates between
+    splits, the balance of the classes, the sizes of the boxes at `imgsz`. A contact sheet shows samples of each class.
+    With `kpt_shape` in the YAML, labels are read as a training of task pose reads them.
 
     Args:
         data: The YAML that `yolo train data=` takes.
@@ -77,50 +85,116 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
         raise ConfigError(f"sheet={sheet}: there is such a file; choose another name")
     if not target.parent.is_dir():
         raise ConfigError(f"sheet={sheet}: no folder {target.parent}")
-    try:
-        described = check_det_dataset(data, autodownload=False)
-    except (OSError, SyntaxError, TypeError, ValueError) as e:
-        raise ConfigError(f"data={data}: {' '.join(str(e).split())}") from e
+    if not os.access(target.parent, os.W_OK):
+        raise ConfigError(f"sheet={sheet}: cannot write to {target.parent.resolve()}; choose another place with sheet=")
+    kind = _image_kind(target)
+    described = _describe(data)
     names = described["names"]
+    keypoints = tuple(described.get("kpt_shape") or ())
     hasher = _hasher() if near else None
     found = {}
     for split in SPLITS:
         if described.get(split):
             images = _images_of(described[split], split)
+            top = os.path.commonpath([image.parent.absolute() for image in images])
+            entries = [(image, Path(os.path.relpath(image.absolute(), top)).as_posix()) for image in images]
             with ThreadPool(NUM_THREADS) as pool:
-                results = pool.imap(lambda image: _look_at(image, len(names), hasher), images)
+                results = pool.imap(lambda entry: _look_at(*entry, len(names), keypoints, hasher), entries)
                 found[split] = list(TQDM(results, desc=f"Checking {split}", total=len(images)))
-    report = {split: _findings(files, names, imgsz) for split, files in found.items()}
+    if not found:
+        raise ConfigError(f"data={data}: no images, neither train: nor val: nor test: names a place")
+    _tell_shared_labels(found)
+    labels = {label_of(f.image) for files in found.values() for f in files}
+    report = {split: _findings(files, labels, names, imgsz) for split, files in found.items()}
     shared = _duplicates(found)
     alike = _near_duplicates(found, near) if hasher else []
     if near and not hasher:
         LOGGER.warning("near duplicates are not looked for: pip install 'ultralytics-sgdm[check]'")
     with naming_disk_errors(target):
-        _draw_sheet(found, names).save(target)
-    _print(report, shared, alike, names, imgsz)
+        pixels = _draw_sheet(found, names)
+        with target.open("xb") as file:
+            pixels.save(file, kind)
+    lines = [line for line, _ in shared]
+    _print(report, lines, alike, names, imgsz)
     LOGGER.info(f"samples of each class: {target}")
     left_out = sum(len(r["left out"]) for r in report.values())
-    between = [line for line in shared if " and " in line]
+    between = sum(splits > 1 for _, splits in shared)
     if strict and (left_out or between):
-        raise ConfigError(f"data={data}: {left_out} images are left out, {len(between)} are in several splits")
-    return {"splits": report, "duplicates": shared, "near duplicates": alike}
+        raise ConfigError(f"data={data}: {left_out} images are left out, {between} are in several splits")
+    return {"splits": report, "duplicates": lines, "near duplicates": alike}
+
+
+def _image_kind(file: Path) -> str:
+    """Return the format that Pillow writes to a file of this name.
+
+    Raises:
+        ConfigError: If there is none.
+    """
+    try:
+        kind = Image.registered_extensions()[file.suffix.lower()]
+        Image.new("RGB", (1, 1)).save(io.BytesIO(), kind)
+    except (KeyError, OSError, ValueError) as e:
+        raise ConfigError(f"sheet={file}: no picture is written under this name; let it end with .png") from e
+    return kind
+
+
+def _describe(data: str) -> dict[str, Any]:
+    """Return what Ultralytics reads of a data YAML, its class names told apart.
+
+    Raises:
+        ConfigError: If a training would stop at it.
+    """
+    if data.endswith((".yaml", ".yml")) and Path(data).is_file():
+        try:
+            read_text(Path(data))
+        except ConfigError as e:
+            LOGGER.warning(f"{e}; Ultralytics drops the letters that it cannot read")
+    try:
+        described: dict[str, Any] = check_det_dataset(data, autodownload=False)
+        shape = described.get("kpt_shape")
+        if shape and not (len(shape) == 2 and type(shape[0]) is int and shape[0] > 0 and shape[1] in {2, 3}):
+            raise ValueError(f"kpt_shape: {shape} must be [number of keypoints, 2 or 3]")
+    except AssertionError as e:  # a folder
+        raise ConfigError(
+            f"data={data}: {' '.join(str(e).split())}; name the YAML itself, data=FOLDER/NAME.yaml"
+        ) from e
+    except KeyError as e:  # of the numbers of the classes
+        raise ConfigError(
+            f"data={data}: names: {e.args[0] if isinstance(e.args[0], str) else f'no class {e.args[0]}'}"
+        ) from e
+    except ValueError as e:
+        hint = "; names: is a list, or has a number before each name" if "invalid literal for int()" in str(e) else ""
+        raise ConfigError(f"data={data}: {' '.join(str(e).split())}{hint}") from e
+    except Exception as e:  # whatever it is, a training would stop at it
+        raise ConfigError(f"data={data}: {' '.join(str(e).split())}") from e
+    names = described["names"]
+    if sorted(names) != list(range(len(names))):
+        raise ConfigError(f"data={data}: names: the numbers must be 0 to {len(names) - 1}, not {sorted(names)}")
+    for name, number in Counter(names.values()).items():
+        if number > 1:
+            them = [i for i in names if names[i] == name]
+            LOGGER.warning(
+                f"names: classes {' and '.join(map(str, them))} are all called {name!r}; one number is enough"
+            )
+            described["names"] = names = names | {i: f"{name} ({i})" for i in them}
+    return described
 
 
 def _images_of(places: str | Sequence[str], split: str) -> list[Path]:
-    """Return the images of a split as Ultralytics lists them: of folders, or of lists relative to their own folder."""
-    images: list[Path] = []
+    """Return the images of a split, by Ultralytics' own listing."""
     for place in map(Path, [places] if isinstance(places, str) else places):
-        if place.is_dir():
-            images += [p for p in place.rglob("*.*") if not any(x.startswith(".") for x in p.relative_to(place).parts)]
-        elif place.is_file():
-            lines = read_text(place).strip().splitlines()
-            images += [place.parent / line[2:] if line.startswith("./") else Path(line) for line in lines]
-        else:
-            raise ConfigError(f"{split}: {place} does not exist")
-    images = sorted(p for p in images if p.suffix[1:].lower() in IMG_FORMATS)
-    if not images:
-        raise ConfigError(f"{split}: no images in {places}")
-    return images
+        if place.suffix[1:].lower() in IMG_FORMATS and place.is_file():
+            raise ConfigError(
+                f"{split}: {place} is an image; name its folder, or a .txt with the path of an image a line"
+            )
+        if place.is_file():
+            read_text(place)  # says what is wrong with its encoding
+    try:
+        listed = BaseDataset.get_img_files(SimpleNamespace(prefix="", fraction=1.0), places)
+    except FileNotFoundError as e:
+        reason = str(e.__cause__ or e).partition(". Supported formats")[0]
+        raise ConfigError(f"{split}: {' '.join(reason.split())}") from e
+    return [Path(file) for file in listed]
 
 
 def label_of(image: Path) -> Path:
@@ -137,29 +211,48 @@ def _hasher() -> Callable[[Image.Image], Any] | None:
     return imagehash.phash
 
 
-def _look_at(image: Path, classes: int, hasher: Callable[[Image.Image], Any] | None) -> _File:
-    file = _File(image)
+def _look_at(
+    image: Path, name: str, classes: int, keypoints: tuple[int, ...], hasher: Callable[[Image.Image], Any] | None
+) -> _File:
+    file = _File(image, name)
     try:
         file.size = inspect_image(image)[:2]
         file.digest = hashlib.sha256(image.read_bytes()).digest()
         if hasher:
-            with Image.open(image) as pixels:
-                pixels.draft("L", (128, 128))  # a JPEG is decoded to no more than needed
-                file.hash = int(str(hasher(pixels)), 16)
-        _read_label(file, label_of(image), classes)
+            file.hash = _hash(image, hasher)
+        _read_label(file, label_of(image), classes, keypoints)
     except BadImageError as e:
         file.problem = str(e)
+    except OSError as e:
+        file.problem = f"cannot be read ({e.strerror}: {e.filename})"
     except ValueError as e:
         file.problem = f"{label_of(image).name}{e}"
     return file
 
 
-def _read_label(file: _File, label: Path, classes: int) -> None:
-    """Read the rows of a label; segments become their boxes.
+def _hash(image: Path, hasher: Callable[[Image.Image], Any]) -> int | None:
+    """Return the perceptual hash of an image, or None where Pillow does not decode what OpenCV does."""
+    try:
+        with Image.open(image) as pixels:
+            pixels.draft("L", (128, 128))  # a JPEG is decoded to no more than needed
+            return int(str(hasher(pixels)), 16)
+    except Exception:
+        return None
+
+
+def _read_label(file: _File, label: Path, classes: int, keypoints: tuple[int, ...]) -> None:
+    """Read the rows of a label; outlines become their boxes.
+
+    Args:
+        file: Gets the rows.
+        label: The label.
+        classes: Number of classes.
+        keypoints: `kpt_shape` of a set for the task pose: how many, and numbers of each.
 
     Raises:
         ValueError: If training leaves the image out because of its label; the message begins with the line.
     """
+    name = Path(file.name).with_suffix(".txt").as_posix()
     if not label.is_file():
         file.background = "missing"
         return
@@ -168,29 +261,45 @@ def _read_label(file: _File, label: Path, classes: int) -> None:
     except UnicodeDecodeError:
         raise ValueError(": not UTF-8") from None
     if text.startswith(BOM):
-        file.warnings.append(f"{label.name}: a byte-order mark; older versions of Ultralytics leave the image out")
+        file.warnings.append(f"{name}: a byte-order mark; older versions of Ultralytics leave the image out")
     lines = [(n, x.split()) for n, x in enumerate(text.removeprefix(BOM).splitlines(), 1) if x.strip()]
     if not lines:
         file.background = "empty"
         return
-    widths = {len(columns) for _, columns in lines}
-    is_segment = max(widths) > 6
-    if (is_segment and 5 in widths) or (not is_segment and widths != {5}):
-        raise ValueError(f": rows of {' and '.join(map(str, sorted(widths)))} columns; a row is class x y width height")
-    rows = []
+    widths = {len(columns): n for n, columns in reversed(lines)}  # the first line of each
+    is_segment = max(widths) > 6 and not keypoints
+    if is_segment:
+        if 5 in widths:
+            other = next(n for n, columns in lines if len(columns) != 5)
+            raise ValueError(f": a box in line {widths[5]} and an outline in line {other}; a label has one kind of row")
+    else:
+        row, wanted = "class x y width height", 5
+        if keypoints:
+            row, wanted = f"{row} and {' x '.join(map(str, keypoints))} numbers of keypoints", 5 + math.prod(keypoints)
+        if odd := sorted(n for width, n in widths.items() if width != wanted):
+            columns = next(columns for n, columns in lines if n == odd[0])
+            what = " (a detection with its confidence?)" if len(columns) == 6 and not keypoints else ""
+            raise ValueError(f":{odd[0]}: {len(columns)} columns{what}; a row is {row}, {wanted} columns")
+    rows: dict[tuple[float, ...], list[float]] = {}
     for n, columns in lines:
         try:
             values = np.array(columns, float)
         except ValueError:
             raise ValueError(f":{n}: no numbers: {' '.join(columns)[:60]}") from None
-        points = values[1:]
+        points = judged = values[1:]
         if is_segment:
-            if len(points) % 2:
-                raise ValueError(f":{n}: an odd number of coordinates")
+            if len(points) % 2 or not len(points):
+                raise ValueError(
+                    f":{n}: {len(columns)} columns; an outline is class x1 y1 x2 y2 ..., and keypoints need kpt_shape "
+                    "in the data YAML"
+                )
             corners = points.reshape(-1, 2)
             low, high = corners.min(0), corners.max(0)
-            points = np.concatenate([(low + high) / 2, high - low])
-        if not np.isfinite(values).all() or points.max() > 1 + TOLERANCE or points.min() < -TOLERANCE:
+            points = judged = np.concatenate([(low + high) / 2, high - low])
+        elif keypoints:
+            points, judged = values[1:5], values[5:].reshape(keypoints)[:, :2]
+        smallest = judged.min() if is_segment else values[1:].min()
+        if not np.isfinite(values).all() or judged.max() > 1 + TOLERANCE or smallest < -TOLERANCE:
             raise ValueError(f":{n}: coordinates outside 0 to 1: {' '.join(columns)[:60]}")
         if points[2:].min() < 0:
             raise ValueError(f":{n}: a negative size: {' '.join(columns)[:60]}")
@@ -198,20 +307,33 @@ def _read_label(file: _File, label: Path, classes: int) -> None:
             raise ValueError(f":{n}: class {columns[0]}, the set has 0 to {classes - 1}")
         sides = np.concatenate([points[:2] - points[2:] / 2, points[:2] + points[2:] / 2])
         if points[2:].min() == 0:
-            file.warnings.append(f"{label.name}:{n}: box without area")
+            file.warnings.append(f"{name}:{n}: box without area")
         elif sides.min() < -TOLERANCE or sides.max() > 1 + TOLERANCE:
-            file.warnings.append(f"{label.name}:{n}: box sticks out of the image")
-        rows.append([values[0], *points])
-    distinct = np.unique(np.array(rows), axis=0)
-    if len(distinct) < len(rows):
-        file.warnings.append(f"{label.name}: {len(rows) - len(distinct)} rows are there twice")
-    file.rows = distinct
+            file.warnings.append(f"{name}:{n}: box sticks out of the image")
+        rows[tuple(values.astype(np.float32))] = [values[0], *points]
+    if len(rows) < len(lines):
+        file.warnings.append(f"{name}: {len(lines) - len(rows)} rows are there twice")
+    file.rows = np.array(list(rows.values()))
+    file.outlines = len(rows) * is_segment
 
 
-def _findings(files: Sequence[_File], names: Mapping[int, str], imgsz: int) -> dict[str, Any]:
+def _tell_shared_labels(found: Mapping[str, Sequence[_File]]) -> None:
+    """Tell images that Ultralytics gives one label, because their paths differ in the suffix only."""
+    images: dict[Path, dict[Path, _File]] = defaultdict(dict)
+    for f in itertools.chain.from_iterable(found.values()):
+        images[label_of(f.image)][f.image] = f
+    for label, them in images.items():
+        if len(them) > 1:
+            next(iter(them.values())).warnings.append(
+                f"{label.name}: the label of {' and '.join(image.name for image in them)}; rename one of them"
+            )
+
+
+def _findings(files: Sequence[_File], labels: Collection[Path], names: Mapping[int, str], imgsz: int) -> dict[str, Any]:
+    """Return the counts and findings of a split; `labels` are those of all splits, which may share a folder."""
     good = [f for f in files if not f.problem]
-    labels = {label_of(f.image) for f in files}
-    loose = sorted(p for folder in {p.parent for p in labels} for p in folder.glob("*.txt") if p not in labels)
+    folders = {label_of(f.image).parent for f in files}
+    loose = sorted(p for folder in folders for p in folder.glob("*.txt") if p not in labels)
     objects: Counter[int] = Counter()
     images: Counter[int] = Counter()
     sizes = Counter(dict.fromkeys(("small", "medium", "large", "below the stride"), 0))
@@ -225,29 +347,32 @@ def _findings(files: Sequence[_File], names: Mapping[int, str], imgsz: int) -> d
     return {
         "images": len(good),
         "objects": objects.total(),
+        "outlines": sum(f.outlines for f in good),
         "images per class": {name: images[i] for i, name in names.items()},
         "objects per class": {name: objects[i] for i, name in names.items()},
         "sizes": dict(sizes),
-        "left out": [f"{f.image.name}: {f.problem}" for f in files if f.problem],
-        "label missing": [f.image.name for f in good if f.background == "missing"],
-        "label empty": [f.image.name for f in good if f.background == "empty"],
+        "left out": [f"{f.name}: {f.problem}" for f in files if f.problem],
+        "label missing": [f.name for f in good if f.background == "missing"],
+        "label empty": [f.name for f in good if f.background == "empty"],
         "doubtful boxes": [line for f in good for line in f.warnings],
         "label without image": [p.name for p in loose],
     }
 
 
-def _duplicates(found: Mapping[str, Sequence[_File]]) -> list[str]:
-    """Return a line for each image, by its bytes, that is there more than once."""
+def _duplicates(found: Mapping[str, Sequence[_File]]) -> list[tuple[str, int]]:
+    """Return a line for each image, by its bytes, that is there more than once, and in how many splits it is."""
     places = defaultdict(list)
     for split, files in found.items():
         for f in files:
             if f.digest:
-                places[f.digest].append((split, f.image.name))
+                places[f.digest].append((split, f.name))
     lines = []
     for them in places.values():
         if len(them) > 1:
             splits = dict.fromkeys(split for split, _ in them)
-            lines.append(f"{' and '.join(splits)}: {', '.join(dict.fromkeys(name for _, name in them))}")
+            names = Counter(name for _, name in them)
+            listed = (f"{name} ({number} times)" if number > len(splits) else name for name, number in names.items())
+            lines.append((f"{' and '.join(splits)}: {', '.join(listed)}", len(splits)))
     return lines
 
 
@@ -255,7 +380,7 @@ def _near_duplicates(found: Mapping[str, Sequence[_File]], near: int) -> list[st
     """Return a line for each pair of images of two splits whose hashes are alike while their bytes are not."""
     lines = []
     for a, b in itertools.combinations(found, 2):
-        files = [[f for f in found[split] if f.digest] for split in (a, b)]
+        files = [[f for f in found[split] if f.hash is not None] for split in (a, b)]
         first, second = (np.array([f.hash for f in them], np.uint64) for them in files)
         step = max(1, CHUNK // max(1, len(second)))
         for start in range(0, len(first), step):
@@ -264,7 +389,7 @@ def _near_duplicates(found: Mapping[str, Sequence[_File]], near: int) -> list[st
             for i, j in np.argwhere(bits <= near):
                 one, other = files[0][start + i], files[1][j]
                 if one.digest != other.digest:
-                    lines.append(f"{a} {one.image.name} and {b} {other.image.name} differ in {bits[i, j]} of 64 bits")
+                    lines.append(f"{a} {one.name} and {b} {other.name} differ in {bits[i, j]} of 64 bits")
     return lines
 
 
@@ -294,7 +419,10 @@ def _drawable(name: str) -> str:
 
 def _crop(f: _File, row: np.ndarray) -> Image.Image:
     """Return a square of side TILE around an object, its box drawn."""
-    image = Image.fromarray(np.ascontiguousarray(imread(str(f.image))[..., ::-1]))
+    read = imread(str(f.image))
+    if read is None:  # gone since it was looked at
+        return Image.new("RGB", (TILE, TILE))
+    image = Image.fromarray(np.ascontiguousarray(read[..., ::-1]))
     x, y, w, h = row[1:] * [*f.size, *f.size]
     half = max(w, h, 2) * (0.5 + MARGIN)
     image = image.crop((round(x - half), round(y - half), round(x + half) + 1, round(y + half) + 1)).resize(
@@ -331,6 +459,8 @@ def _print(
         add(kind, (f"{r['sizes'][kind]:,} ({r['sizes'][kind] / max(1, r['objects']):.0%})" for r in report.values()))
     lines.append(f"below the stride: a side of less than {STRIDE} pixels, the finest grid of a detector with P3")
     for split, r in report.items():
+        if r["outlines"]:
+            lines.append(f"{split}: {r['outlines']:,} rows are outlines; a detector trains on the boxes around them")
         for kind in ("left out", "label missing", "label empty", "doubtful boxes", "label without image"):
             if r[kind]:
                 lines += [f"{split}: {kind}: {len(r[kind]):,}", *(f"  {line}" for line in shorten(r[kind]))]

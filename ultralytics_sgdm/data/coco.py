@@ -7,13 +7,14 @@ that is not used is told with the reason.
 
 from __future__ import annotations
 
+import contextlib
 import hashlib
 import json
 import math
-from collections import defaultdict
+from collections import Counter, defaultdict
 from collections.abc import Mapping, Sequence
 from multiprocessing.pool import ThreadPool
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -24,6 +25,7 @@ from .boxes import guess_boxes, in_pixels
 from .images import BadImageError, inspect_image
 from .journal import Journal
 from .layout import Expected, Object, Sample, Split, check_choice, check_id, claimed, class_names, write_set
+from .update import shorten
 
 LARGEST_MASK = 1 << 28  # pixels of an uncompressed mask
 
@@ -75,6 +77,12 @@ def convert_coco_json(
     """
     check_choice("strict", strict, (True, False))
     dest, share = Path(dest).resolve(), _share(str(val))
+    for split, file, place in (("val", val, val_folder), ("test", test, test_folder)):
+        if place and (not file or (split == "val" and share)):
+            where = (
+                f"{split}={file} holds out images of SRC" if file else f"there is no {split}= whose images are there"
+            )
+            raise ConfigError(f"{split}_folder={place}: {where}; give {split}=FILE.json, or leave {split}_folder= out")
     given = {"train": (src, folder), "val": (val, val_folder or folder), "test": (test, test_folder or folder)}
     if share or not val:
         del given["val"]
@@ -173,23 +181,44 @@ def _read_split(split: str, source: Source, journal: Journal) -> tuple[Split, di
     LOGGER.info(f"Reading {source.annotations}")
     try:
         with source.annotations.open(encoding="utf-8-sig") as f:
-            data = json.load(f, object_hook=_without_outline)
-        categories = {c["id"]: str(c["name"]) for c in data["categories"]}
-        sorted(categories), "".join(categories.values()).encode()
+            data = json.load(f, object_pairs_hook=_without_outline)
+        pairs = list(dict.fromkeys((c["id"], " ".join(str(c["name"]).split())) for c in data["categories"]))
+        if nameless := [c["id"] for c in data["categories"] if c["name"] is None or not str(c["name"]).strip()]:
+            raise ValueError(f"category {nameless[0]} has no name")
+        sorted(pairs), "".join(name for _, name in pairs).encode()
         images, annotations = list(data["images"]), list(data["annotations"])
     except OSError as e:
         raise ConfigError(f"{source.annotations}: {e.strerror}") from e
+    except json.JSONDecodeError as e:
+        where = f"{source.annotations}:{e.lineno}"
+        raise ConfigError(f"{where}: no JSON from column {e.colno} on ({e.msg}); mend it, or export it again") from e
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{source.annotations}: not UTF-8 ({e}); save it as UTF-8") from e
     except (ValueError, KeyError, TypeError, RecursionError) as e:
-        raise ConfigError(f"{source.annotations} is no COCO instances file ({type(e).__name__}: {e})") from e
-    names = list(categories.values())
-    if repeated := next((name for name in names if names.count(name) > 1), None):
-        raise ConfigError(f"{source.annotations}: two categories are called {repeated!r}; give them one id")
+        raise ConfigError(
+            f"{source.annotations} is no COCO instances file ({type(e).__name__}: {e}); it must be an object with "
+            "lists of images, annotations, and categories of an id and a name each"
+        ) from e
     del data
+    for what, place, fix in (("id", 0, "give them two ids"), ("name", 1, "give them one id")):
+        repeated = [value for value, number in Counter(pair[place] for pair in pairs).items() if number > 1]
+        if repeated:
+            them = " and ".join(f"{name!r} (id {key})" for key, name in pairs if repeated[0] in {key, name})
+            raise ConfigError(f"{source.annotations}: categories of one {what}: {them}; {fix}")
+    categories = dict(pairs)
     return _with_images(split, source, images, annotations, categories, journal), categories
 
 
-def _without_outline(value: dict[str, Any]) -> dict[str, Any]:
-    """Drop what most of the memory would go to (the file of 2017's training split has 448 MB), except a missing box."""
+def _without_outline(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    """Drop what most of the memory would go to (the file of 2017's training split has 448 MB), except a missing box.
+
+    Raises:
+        ValueError: If a key is there twice.
+    """
+    value = dict(pairs)
+    if len(value) < len(pairs):
+        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
+        raise ValueError(f"{_short(key)!r} is there twice in one object")
     outline = value.pop("segmentation", None)
     if outline and not value.get("bbox"):
         value["bbox"] = _box_around(outline)
@@ -225,42 +254,63 @@ def _with_images(
     result = Split()
     place = f"{source.annotations.name} annotation "
     objects: dict[Any, list[Object]] = defaultdict(list)
+    if again := _repeated_ids(annotations):
+        them = ", ".join(map(_short, shorten(again)))
+        result.remarks.append(f"{source.annotations.name}: ids of several annotations, each of which is taken: {them}")
     for number, a in enumerate(annotations):
         try:
             objects[a["image_id"]].append(_object(a, number, categories))
         except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
             where = a.get("id", f"number {number}") if isinstance(a, dict) else f"number {number}"
             result.skipped.append(f"{place}{_short(where)}: {_short(f'no {e}' if isinstance(e, KeyError) else e)}")
-    entries: dict[str, tuple[Any, Any]] = {}  # image and its id, by name without suffix
-    known = set()
+    files: dict[Any, set[str]] = defaultdict(set)  # by id
+    for image in images:
+        with contextlib.suppress(KeyError, TypeError):
+            files[image["id"]].add(str(PurePosixPath(str(image["file_name"]))))
+    entries: dict[str, tuple[Any, list[Any]]] = {}  # image and its ids, by name without suffix
     for number, image in enumerate(images):
+        key = None
         try:
             file_name, key = str(image["file_name"]), image["id"]
             name = check_id(file_name.rpartition(".")[0] if "." in file_name else file_name)
-            if key in known or name in entries:
-                raise BadImageError(f"there is another image of this {'id' if key in known else 'name'}")
-            known.add(key)
-            entries[name] = image, key
+            if len(files[key]) > 1:
+                raise BadImageError(f"its id, {_short(key)}, is another image's too; nobody knows whose an object is")
+            first, keys = entries.setdefault(name, (image, []))
+            if PurePosixPath(str(first["file_name"])) != PurePosixPath(file_name):
+                raise BadImageError("there is another image of this name, and both would have one label")
+            if keys:
+                result.remarks.append(
+                    f"{source.annotations.name} image {_short(file_name)}: again; its objects are added"
+                )
+            keys.append(key)
         except (BadImageError, KeyError, TypeError) as e:
             what = _short(image.get("file_name", "")) if isinstance(image, dict) else ""
-            reason = e if isinstance(e, BadImageError) else "no file_name or id"
+            reason = str(e) if isinstance(e, BadImageError) else "no file_name or id"
+            with contextlib.suppress(TypeError):
+                lost = len(objects.pop(key, []))
+                reason += f"; with its {lost} objects" if lost else ""
             result.skipped.append(f"{source.annotations.name} image {what or f'number {number}'}: {reason}")
     with ThreadPool(NUM_THREADS) as pool:
         pictures = pool.imap(
             lambda entry: _inspect(source.images, *entry, journal), ((n, i) for n, (i, _) in entries.items())
         )
-        for (name, (_, key)), picture in TQDM(
+        for (name, (_, keys)), picture in TQDM(
             zip(entries.items(), pictures, strict=True), desc=f"Reading {split}", total=len(entries)
         ):
-            its = objects.pop(key, [])
+            its = [o for key in keys for o in objects.pop(key, [])]
             if isinstance(picture, str):
                 result.skipped.append(picture + (f"; with its {len(its)} objects" if its else ""))
             else:
                 image, width, height, intact = picture
                 result.samples.append(Sample(name, image, width, height, intact, place, its))
-    for key, them in objects.items():
-        result.skipped += [f"{place}{o.where}: no image {_short(key)} for this {o.name}" for o in them]
+    for key, rest in objects.items():
+        result.skipped += [f"{place}{o.where}: no image {_short(repr(key))} for this {o.name}" for o in rest]
     return result
+
+
+def _repeated_ids(annotations: Sequence[Any]) -> list[str]:
+    ids = Counter(str(a["id"]) for a in annotations if isinstance(a, dict) and a.get("id") is not None)
+    return [key for key, number in ids.items() if number > 1]
 
 
 def _inspect(folder: Path, name: str, image: Mapping[str, Any], journal: Journal) -> tuple[Path, int, int, bool] | str:

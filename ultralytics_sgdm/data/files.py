@@ -1,4 +1,4 @@
-"""Files that appear whole: whoever is killed in the middle leaves at most a `.part` behind."""
+"""Files that appear whole: whoever is killed in the middle leaves at most a file of a name that only we give."""
 
 from __future__ import annotations
 
@@ -16,6 +16,7 @@ from filelock import FileLock
 from ..configs import ConfigError
 
 PLACING = ("hardlink", "copy", "symlink")
+PART = ".sgdm-part"  # ends the name of a file that is being written; what is called so is ours, and may be removed
 
 
 def read_text(file: Path) -> str:
@@ -48,7 +49,8 @@ def write_file(path: Path, content: bytes) -> None:
     """Write a file unless it already has this content."""
     if has_content(path, content):
         return
-    part = path.with_name(f"{path.name}.part")
+    part = path.with_name(f"{path.name}{PART}")
+    part.unlink(missing_ok=True)  # perhaps a link, which a killed process left
     part.write_bytes(content)
     part.replace(path)
 
@@ -66,7 +68,7 @@ def place_file(source: Path, target: Path, how: str = "hardlink") -> None:
     """
     if not needs_placing(source, target, how):
         return
-    part = target.with_name(f"{target.name}.part")
+    part = target.with_name(f"{target.name}{PART}")
     part.unlink(missing_ok=True)
     try:
         if how == "hardlink":
@@ -152,16 +154,24 @@ def _amount(size: int) -> str:
 
 @contextlib.contextmanager
 def naming_disk_errors(folder: Path) -> Iterator[None]:
-    """Turn the error of a disk that is full, or of a place that cannot be written to, into one that says what to do."""
+    """Turn an error of the disk into one that says what to do; what lies elsewhere than in `folder` is a source."""
     try:
         yield
     except OSError as e:
-        if e.errno in {errno.ENOSPC, errno.EDQUOT}:
-            fix = "the disk is full. Make room and run the same command again: it goes on where it stopped"
-        elif e.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
-            fix = f"cannot write there ({e.strerror}: {e.filename}); choose another folder"
-        elif e.errno is not None:
-            fix = f"{e.strerror}: {e.filename}; choose another folder"
-        else:
+        again = "run the same command again: it goes on where it stopped"
+        names = [Path(os.fsdecode(name)) for name in (e.filename, e.filename2) if isinstance(name, (str, bytes))]
+        source = next((n for n in names if not n.is_relative_to(folder) and not folder.is_relative_to(n.parent)), None)
+        if e.errno is None:
             raise
-        raise ConfigError(f"{folder}: {fix}") from e
+        if e.errno in {errno.ENOSPC, errno.EDQUOT}:
+            raise ConfigError(f"{folder}: the disk is full. Make room and {again}") from e
+        if source is not None and len(names) > 1:  # while one was copied to the other
+            raise ConfigError(
+                f"{source}: not copied to {folder} ({e.strerror}). Look at both disks, and {again}"
+            ) from e
+        if source is not None:
+            raise ConfigError(f"{source}: cannot be read ({e.strerror}). Make it readable and {again}") from e
+        reason = f"{e.strerror}: {e.filename}" if names else str(e.strerror)
+        if e.errno in {errno.EACCES, errno.EPERM, errno.EROFS}:
+            reason = f"cannot write there ({reason})"
+        raise ConfigError(f"{folder}: {reason}; choose another folder") from e

@@ -32,7 +32,7 @@ from .update import DATASET_YAML, RECORD, WRITTEN, read_written, shorten, update
 
 DIFFICULT = ("drop", "keep")
 JOURNAL = ".journal"
-LONGEST = 240  # bytes of a file's name; file systems take 255, and .part is added
+LONGEST = 240  # bytes of a file's name; file systems take 255, and a suffix and `files.PART` are added
 
 
 class Object(NamedTuple):
@@ -398,7 +398,7 @@ def near_class(name: str, known: Sequence[str]) -> str:
 
 def _shared(splits: Mapping[str, Split]) -> list[str]:
     """Return the images that are in more than one split: a model is validated on what it was trained on."""
-    counts = Counter(s.image for split in splits.values() for s in split.samples)
+    counts = Counter(image for split in splits.values() for image in {s.image for s in split.samples})
     ids = {s.image: s.id for split in splits.values() for s in split.samples}
     return [ids[image] for image, number in counts.items() if number > 1]
 

@@ -15,7 +15,7 @@ from pathlib import Path
 from ultralytics.utils import TQDM
 
 from ..configs import ConfigError
-from .files import has_content, place_file, write_file
+from .files import PART, has_content, place_file, write_file
 
 RECORD = "conversion.json"
 WRITTEN = "written.sha256"
@@ -49,6 +49,9 @@ def update_set(dest: Path, texts: Mapping[str, bytes], images: Sequence[tuple[Pa
             write_file(dest / RECORD, begun)
         both = {path: known[path] | final[path] for path in changed} | {RECORD: known[RECORD] | {_digest(begun)}}
         _write_written(dest, known | both)
+        if not os.path.lexists(dest / DATASET_YAML):
+            for part in dest.rglob(f"*{PART}"):  # of a killed run, perhaps for an image that has left the source
+                part.unlink()
         marks = list(texts)[list(texts).index(RECORD) :]
         for path in (DATASET_YAML, *reversed(marks[2:])):
             (dest / path).unlink(missing_ok=True)

@@ -205,6 +205,16 @@ def _read_split(split: str, files: Sequence[Path], journal: Journal) -> Split:
         results = pool.imap(lambda entry: _read_sample(*entry, indexes[entry[1]], journal), entries.items())
         for result in TQDM(results, desc=f"Reading {split}", total=len(entries)):
             (found.skipped if isinstance(result, str) else found.samples).append(result)
+    places = defaultdict(list)
+    for sample in found.samples:
+        places[sample.image].append(sample.place)
+    for sample in found.samples:
+        others = [place.rstrip(":") for place in places[sample.image] if place != sample.place]
+        if others:
+            found.skipped.append(
+                f"{sample.place} its image {sample.image.name} is that of {', '.join(others)} too; make them one"
+            )
+    found.samples = [sample for sample in found.samples if len(places[sample.image]) == 1]
     return found
 
 
@@ -264,7 +274,11 @@ def _read_sample(name: str, folder: Path, index: Mapping[str, Sequence[str]], jo
     xml = f"Annotations/{name}.xml"
     try:
         filename, size, objects = journal(_read_annotation, folder / xml)
-        path = folder / "JPEGImages" / _find_image(name, filename, index)
+        image = _find_image(name, filename, index)
+        owner = image.rpartition(".")[0]
+        if owner != name and _has_xml(folder, owner):
+            raise BadImageError(f"no image JPEGImages/{name}.*, and {image}, which it names, is that of {owner}.xml")
+        path = folder / "JPEGImages" / image
         width, height, intact = journal(inspect_image, path, size and tuple(size))
     except BadXMLError as e:
         return f"{xml}:{e}"
@@ -294,7 +308,7 @@ def _image_index(folder: Path, remarks: list[str]) -> dict[str, list[str]]:
         if os.path.realpath(top) in seen:
             remarks.append(f"{top.relative_to(folder.parent)} leads to a folder that is read already; not followed")
             continue
-        for parent, folders, files in os.walk(top):
+        for parent, folders, files in os.walk(top, onerror=_refuse):
             seen.add(os.path.realpath(parent))
             queue += [Path(parent, name) for name in sorted(folders) if Path(parent, name).is_symlink()]
             above = os.path.relpath(parent, folder).replace(os.sep, "/") + "/" if parent != str(folder) else ""
@@ -303,6 +317,10 @@ def _image_index(folder: Path, remarks: list[str]) -> dict[str, list[str]]:
                 if suffix.lower() in IMG_FORMATS:
                     index[above + stem].append(above + file)
     return index
+
+
+def _refuse(error: OSError) -> None:
+    raise error  # os.walk leaves out a folder that cannot be read, without a word
 
 
 def _find_image(name: str, filename: str | None, index: Mapping[str, Sequence[str]]) -> str:

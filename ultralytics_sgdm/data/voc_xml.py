@@ -45,6 +45,10 @@ MULTIBYTE = {
     "euc_jp": "euc_jp",
     "iso2022_jp": "iso2022_jp",
 }
+BYTE_ORDER_MARKS = {
+    **{codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be"},
+    **{codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"},  # UTF-32's begins with one of them
+}
 DECLARED = re.compile(
     rb"""<\?xml\s+version\s*=\s*["'][\d.]+["']\s+encoding\s*=\s*["']([\w.:-]+)["'](\s+standalone\s*=\s*["']\w+["'])?\s*\?>"""
 )
@@ -185,7 +189,8 @@ def read_xml(content: bytes) -> Annotation:
     """Read one annotation file.
 
     Args:
-        content: The file; its own XML declaration tells the encoding, any that expat or `MULTIBYTE` knows.
+        content: The file; its byte-order mark tells the encoding, or else its XML declaration, any that expat or
+            `MULTIBYTE` knows.
 
     Returns:
         The annotation, coordinates as written.
@@ -198,7 +203,8 @@ def read_xml(content: bytes) -> Annotation:
     try:
         sax.parseString(_in_utf8(content), handler)
     except SAXParseException as e:
-        raise BadXMLError(f"{e.getLineNumber()}: {e.getMessage()}") from e
+        reason = f"no XML ({e.getMessage()}); mend it, or export it again" if content.strip() else "an empty file"
+        raise BadXMLError(f"{e.getLineNumber()}: {reason}") from e
     except DefusedXmlException as e:
         raise BadXMLError(f"{handler.locator.getLineNumber()}: entities are refused ({type(e).__name__})") from e
     except BadXMLError:
@@ -209,7 +215,15 @@ def read_xml(content: bytes) -> Annotation:
 
 
 def _in_utf8(content: bytes) -> bytes:
-    """Return an XML file in UTF-8 if it declares an encoding of `MULTIBYTE`; lines stay where they are."""
+    """Return an XML file in UTF-8 if it is in an encoding that expat does not find; lines stay where they are."""
+    for mark, encoding in BYTE_ORDER_MARKS.items():
+        if content.startswith(mark):
+            try:
+                content = content[len(mark) :].decode(encoding).encode()
+            except UnicodeDecodeError as e:
+                raise ValueError(f"not in {encoding[:6].upper()}, which its byte-order mark says") from e
+            declared = DECLARED.match(content)
+            return b"<?xml version='1.0'?>" + content[declared.end() :] if declared else content
     declared = DECLARED.match(content)
     if not declared:
         return content
