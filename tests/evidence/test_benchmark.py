@@ -68,3 +68,12 @@ def test_each_row_is_timed(command):
 )
 def test_mistakes_are_said_before_anything_is_timed(mistake, arguments, message):
     assert message in mistake("benchmark", *arguments)
+
+
+def test_an_onnx_file_of_the_user_stays(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "yolov8n.onnx").write_text("mine")
+    (tmp_path / "temporary").mkdir()
+    benchmark.onnx_session("yolov8n.yaml", 64, tmp_path / "temporary")
+    assert (tmp_path / "yolov8n.onnx").read_text() == "mine"

@@ -70,7 +70,9 @@ def onnx_session(name: str, imgsz: int, folder: Path) -> Callable[[Tensor], obje
     """Return a call of a model exported to ONNX, on one thread of the CPU."""
     onnxruntime = extra("onnxruntime", "export")
     file = folder / f"{Path(name).stem}.onnx"
-    Path(YOLO(name).export(format="onnx", imgsz=imgsz)).rename(file)
+    yolo = YOLO(name)
+    yolo.model.pt_path = str(file.with_suffix(".pt"))  # where Ultralytics exports beside: the user's files stay
+    yolo.export(format="onnx", imgsz=imgsz)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
