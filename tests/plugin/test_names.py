@@ -50,3 +50,5 @@ def test_a_suggestion_is_of_the_kind_that_was_asked_for():
         YOLO("coco9.yaml")
     with pytest.raises(ConfigError, match=r"model='YOLOV8N-SGDM\.yaml' does not exist; did you mean 'yolov8n-sgdm"):
         YOLO("YOLOV8N-SGDM.yaml")
+    with pytest.raises(ConfigError, match=r"data='nosuch\.yaml' does not exist$"):  # the suffix makes nothing alike
+        ultralytics.data.utils.check_det_dataset("nosuch.yaml")
