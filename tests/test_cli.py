@@ -101,6 +101,19 @@ def test_a_missing_extra_is_one_line_with_the_command_that_mends_it(
         (("sgdm", "visualize", "yolov8n-sgdm.yaml", "a.jpg", "out="), "out= needs a value"),
         (("sgdm", "visualize", "yolov8n-sgdm.yaml", "a.jpg", "--out"), "out= needs a value"),
         (("sgdm", "compare", "yolov8n.yaml", "out=a", "epochs"), "epochs= needs a value"),
+        *(
+            (("sgdm", "compare", "yolov8n.yaml", "data=a.yaml", "out=a", wrong), message)
+            for wrong, message in (
+                ("epochs=abc", "'epochs=abc' is of invalid type str"),
+                ("imgsz=abc", "'imgsz=abc' is not a valid image size"),
+                ("seeds=-1", "seeds=-1 must be different whole numbers of 0 or more"),
+                ("repeat=-1", "repeat=-1 must be 0 or more"),
+                ("groups=x", "give folds= too"),
+                (f"layers={Path(__file__).parents[1] / 'Makefile'}", "is no Python file (.py)"),
+            )
+        ),
+        (("sgdm", "visualize", "yolov8n.yaml", "a.jpg", "out=a", "imgsz=0"), "imgsz=0 must be 1 or more"),
+        (("sgdm", "noise", "a.pt", "data=a.yaml", "out=a", "imgsz=-64"), "imgsz=-64 must be 1 or more"),
         (("sgdm", "compare", "", "out=a"), "MODELS has an empty name among them"),
         (("sgdm", "predict", "a.onnx", "b=*.jpg"), "; a file of that name is written ./b=*.jpg"),
         (("sgdm", "models", "scal=n"), "has no argument 'scal=n', its arguments are: scale=; did you mean 'scale'?"),

@@ -63,6 +63,10 @@ def test_each_row_is_timed(command):
         (("yolov8n.yaml", "device=cuda:7"), "device=cuda:7 is not to be had"),
         (("yolov8n-sdgm.yaml",), "'yolov8n-sdgm.yaml' does not exist; did you mean 'yolov8n-sgdm.yaml'"),
         (("rounds=1",), "name the models"),
+        (("nosuch.pt",), "nosuch.pt does not exist"),
+        ((__file__,), "is no model YAML or checkpoint (.pt)"),
+        (("yolov8n.yaml", "yolov8n-seg.yaml"), "yolov8n-seg.yaml is a model of the task segment, this takes detect"),
+        (("yolov8n.yaml", "rows=True", "out=b.json"), "rows=True prints alone: leave out out="),
         (("yolov8n.yaml", "out=/proc/nowhere/b.json"), "out=/proc/nowhere cannot be written"),
     ],
 )
