@@ -78,7 +78,7 @@ def parse(name: str, function: Callable[..., object], argv: Sequence[str]) -> tu
             elif not argument:
                 raise ConfigError(f"'{name}': {str(variadic).upper()} has an empty name among them")
             else:
-                free.append(convert(str(variadic), hints[variadic], argument))
+                free.append(convert(str(variadic), hints[str(variadic)], argument))
         else:
             hint = near_names(key, named)
             if equals and not hint and (place or variadic):

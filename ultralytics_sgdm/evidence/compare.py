@@ -174,7 +174,7 @@ def _data(plan: Plan, scratch: Path) -> list[str]:
                     build_yolo_dataset(DEFAULT_CFG, spec[split], 1, spec, mode="val")
     except ConfigError:
         raise
-    except (AssertionError, FileNotFoundError, RuntimeError, SyntaxError, KeyError) as e:
+    except (FileNotFoundError, RuntimeError, SyntaxError, KeyError) as e:
         raise ConfigError(f"data={plan.data}: {' '.join(str(e).split())}") from e
     return yamls
 
