@@ -95,6 +95,27 @@ def test_a_missing_extra_is_one_line_with_the_command_that_mends_it(
     ("argv", "message"),
     [
         (("sgdm", "modls"), "unknown command 'yolo sgdm modls'; did you mean 'models'?"),
+        (("sgdm", "nosuch"), "unknown command 'yolo sgdm nosuch'; yolo sgdm help lists the commands"),
+        (("equip", "yolov8n.yaml"), "'equip' is not a valid YOLO argument.; did you mean 'yolo sgdm equip'?"),
+        (("sgdm", "equip", "yolov8n.yaml", "module=sgdm"), "no registered layer; did you mean 'SGDM'?"),
+        (("sgdm", "visualize", "yolov8n-sgdm.yaml", "a.jpg", "out="), "out= needs a value"),
+        (("sgdm", "visualize", "yolov8n-sgdm.yaml", "a.jpg", "--out"), "out= needs a value"),
+        (("sgdm", "compare", "yolov8n.yaml", "out=a", "epochs"), "epochs= needs a value"),
+        *(
+            (("sgdm", "compare", "yolov8n.yaml", "data=a.yaml", "out=a", wrong), message)
+            for wrong, message in (
+                ("epochs=abc", "'epochs=abc' is of invalid type str"),
+                ("imgsz=abc", "'imgsz=abc' is not a valid image size"),
+                ("seeds=-1", "seeds=-1 must be different whole numbers of 0 or more"),
+                ("repeat=-1", "repeat=-1 must be 0 or more"),
+                ("groups=x", "give folds= too"),
+                (f"layers={Path(__file__).parents[1] / 'Makefile'}", "is no Python file (.py)"),
+            )
+        ),
+        (("sgdm", "visualize", "yolov8n.yaml", "a.jpg", "out=a", "imgsz=0"), "imgsz=0 must be 1 or more"),
+        (("sgdm", "noise", "a.pt", "data=a.yaml", "out=a", "imgsz=-64"), "imgsz=-64 must be 1 or more"),
+        (("sgdm", "compare", "", "out=a"), "MODELS has an empty name among them"),
+        (("sgdm", "predict", "a.onnx", "b=*.jpg"), "; a file of that name is written ./b=*.jpg"),
         (("sgdm", "models", "scal=n"), "has no argument 'scal=n', its arguments are: scale=; did you mean 'scale'?"),
         (("sgdm", "equip", "ratio=3"), "MODEL missing; usage: yolo sgdm equip MODEL [ratio=]"),
         (("sgdm", "equip", "model=yolov8n.yaml", "at=head"), "at=head: 'head' is none of backbone, neck"),
@@ -167,7 +188,7 @@ def test_a_reader_that_goes_is_no_error(shell, yolo, tmp_path):
     assert shell("bash", "-c", f"set -o pipefail; {line}", cwd=tmp_path) == ""
 
 
-@pytest.mark.parametrize("argv", [("help",), ("version",)])
+@pytest.mark.parametrize("argv", [("help",), ("--help",), ("-h",), ("version",), ("--version",)])
 def test_help_and_version_of_ultralytics_mention_the_package(command, monkeypatch, argv):
     monkeypatch.setattr(cli.cfg, "entrypoint", lambda: None)
     assert f"ultralytics_sgdm {__version__}: yolo sgdm help" in command(*argv)[1]

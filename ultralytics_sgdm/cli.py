@@ -127,7 +127,8 @@ def run_command(argv: Sequence[str]) -> int:
         argv = [argv[1], "--help"]
     name, *rest = argv
     if name not in COMMANDS:
-        raise ConfigError(f"unknown command 'yolo sgdm {name}'{near_names(name, list(COMMANDS))}\n\n{usage()}")
+        hint = near_names(name, COMMANDS) or "; yolo sgdm help lists the commands"
+        raise ConfigError(f"unknown command 'yolo sgdm {name}'{hint}")
     status = call(f"yolo sgdm {name}", command(name), rest)
     return status if isinstance(status, int) else 0
 
@@ -168,7 +169,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         cfg.entrypoint()
         if argv[:1] in (["checks"], ["check"]):
             checks()
-        elif argv[:1] in (["help"], ["version"], []):
+        elif not argv or argv[0].lstrip("-") in {"help", "h", "version", "v"}:
             print(f"ultralytics_sgdm {__version__}: yolo sgdm help lists its commands")
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
@@ -179,7 +180,8 @@ def main(argv: Sequence[str] | None = None) -> None:
         mistake = _mistake(e) or _missing_file(e, argv)
         if mistake is None:
             raise
-        print(f"error: {mistake}", file=sys.stderr)
+        hint = _ours(argv) if isinstance(mistake, SyntaxError) else ""
+        print(f"error: {str(mistake).partition(chr(10))[0].rstrip() + hint if hint else mistake}", file=sys.stderr)
         sys.exit(2)
 
 
@@ -190,6 +192,12 @@ def _mistake(error: BaseException | None) -> BaseException | None:
     while error is not None and not isinstance(error, (ConfigError, InputError)):
         error = error.__cause__
     return error
+
+
+def _ours(argv: Sequence[str]) -> str:
+    """Return a hint at `yolo sgdm` if a command line that Ultralytics refuses begins like one of ours."""
+    name = argv[0].casefold() if argv else ""
+    return f"; did you mean 'yolo sgdm {name}'?" if name in COMMANDS else near_names(name, ["sgdm"])
 
 
 def _missing_file(error: Exception, argv: Sequence[str]) -> ConfigError | None:

@@ -16,6 +16,7 @@ from pathlib import Path
 from typing import Any
 
 from ultralytics import cfg
+from ultralytics.utils import DEFAULT_CFG_DICT
 
 from .configs import ConfigError, near_names
 
@@ -53,13 +54,14 @@ def parse(name: str, function: Callable[..., object], argv: Sequence[str]) -> tu
     variadic = next((k for k, p in parameters.items() if p.kind is p.VAR_POSITIONAL), None)
     others = next((k for k, p in parameters.items() if p.kind is p.VAR_KEYWORD), None)
     by_place = [k for k, p in parameters.items() if p.kind is p.POSITIONAL_OR_KEYWORD and p.default is p.empty]
+    keys = {*named, *(DEFAULT_CFG_DICT if others else ())}
     given: dict[str, str] = {}
     free: list[Any] = []
 
     def put(key: str, value: str) -> None:
         if key in given and not _several(hints.get(key)):
             raise ConfigError(f"'{name}': {key}= is given twice")
-        if not value and hints.get(key) is not Path:
+        if not value:
             raise ConfigError(f"'{name}': {key}= needs a value")
         given[key] = f"{given[key]},{value}" if key in given else value
 
@@ -68,23 +70,27 @@ def parse(name: str, function: Callable[..., object], argv: Sequence[str]) -> tu
         place = next((k for k in by_place if k not in given), None)
         if (equals and key in named) or (equals and others and key.isidentifier() and not Path(argument).exists()):
             put(key, value)
-        elif not equals and key in named and not (place or variadic) and not Path(argument).exists():
+        elif not equals and key in keys and not place and not Path(argument).exists():
             raise ConfigError(f"'{name}': {key}= needs a value")
         elif (place or variadic) and not (equals and key.isidentifier() and not Path(argument).exists()):
             if place:
                 put(place, argument)
-            elif variadic:
-                free.append(convert(variadic, hints[variadic], argument))
+            elif not argument:
+                raise ConfigError(f"'{name}': {str(variadic).upper()} has an empty name among them")
+            else:
+                free.append(convert(str(variadic), hints[str(variadic)], argument))
         else:
             hint = near_names(key, named)
+            if equals and not hint and (place or variadic):
+                hint = f"; a file of that name is written ./{argument}"
             places = [f"{variadic.upper()} ..."] if variadic else []
             allowed = ", ".join([*places, *(f"{k}=" for k in named)]) or "none"
             raise ConfigError(f"'{name}' has no argument {argument!r}, its arguments are: {allowed}{hint}")
     missing = [k for k in named if parameters[k].default is inspect.Parameter.empty and k not in given]
     if missing:
         words = " and ".join(k.upper() if k in by_place else f"{k}=" for k in missing)
-        by_name = ", ".join(f"{k}=" for k in missing)
-        raise ConfigError(f"{words} missing; usage: {usage(name, function)}; or by name: {by_name}")
+        by_name = f"; or by name: {', '.join(f'{k}=' for k in missing)}" if {*missing} & {*by_place} else ""
+        raise ConfigError(f"{words} missing; usage: {usage(name, function)}{by_name}")
     values = {k: convert(k, hints[k], v) for k, v in given.items() if k in named}
     values |= {k: cfg.parse_key_value_pair(f"{k}={v}")[1] for k, v in given.items() if k not in named}
     if not variadic:

@@ -142,8 +142,12 @@ def layer_place(spec: Mapping[str, Any], i: int) -> str:
 def near_names(name: str, known: Iterable[str]) -> str:
     """Return "; did you mean 'A' or 'B'?" with the names of `known` nearest to `name`, or an empty string.
 
-    Capitals do not count: `sgdm` is as near to `SGDM` as a name can be.
+    Capitals do not count, nor does the suffix of a YAML: `sgdm` is as near to `SGDM` as a name can be, and then alone.
     """
-    names = {k.casefold(): k for k in known}
-    near = difflib.get_close_matches(name.casefold(), names, 2, cutoff=0.6)
+    names = {_bare(k): k for k in known}
+    near = [_bare(name)] if _bare(name) in names else difflib.get_close_matches(_bare(name), names, 2, cutoff=0.6)
     return f"; did you mean {' or '.join(repr(names[n]) for n in near)}?" if near else ""
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"\.ya?ml$", "", name.casefold())

@@ -63,8 +63,21 @@ def test_each_row_is_timed(command):
         (("yolov8n.yaml", "device=cuda:7"), "device=cuda:7 is not to be had"),
         (("yolov8n-sdgm.yaml",), "'yolov8n-sdgm.yaml' does not exist; did you mean 'yolov8n-sgdm.yaml'"),
         (("rounds=1",), "name the models"),
+        (("nosuch.pt",), "nosuch.pt does not exist"),
+        ((__file__,), "is no model YAML or checkpoint (.pt)"),
+        (("yolov8n.yaml", "yolov8n-seg.yaml"), "yolov8n-seg.yaml is a model of the task segment, this takes detect"),
+        (("yolov8n.yaml", "rows=True", "out=b.json"), "rows=True prints alone: leave out out="),
         (("yolov8n.yaml", "out=/proc/nowhere/b.json"), "out=/proc/nowhere cannot be written"),
     ],
 )
 def test_mistakes_are_said_before_anything_is_timed(mistake, arguments, message):
     assert message in mistake("benchmark", *arguments)
+
+
+def test_an_onnx_file_of_the_user_stays(tmp_path, monkeypatch):
+    pytest.importorskip("onnxruntime")
+    monkeypatch.chdir(tmp_path)
+    (tmp_path / "yolov8n.onnx").write_text("mine")
+    (tmp_path / "temporary").mkdir()
+    benchmark.onnx_session("yolov8n.yaml", 64, tmp_path / "temporary")
+    assert (tmp_path / "yolov8n.onnx").read_text() == "mine"

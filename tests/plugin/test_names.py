@@ -41,6 +41,13 @@ def test_an_unknown_model_names_the_nearest(name, near):
         YOLO(name)
 
 
+def test_what_is_no_data_set_is_named(tmp_path):
+    (tmp_path / "file").touch()
+    for given in (tmp_path, tmp_path / "file"):
+        with pytest.raises(ConfigError, match=rf"data={given}: .*; give the YAML of a data set"):
+            ultralytics.data.utils.check_det_dataset(given)
+
+
 def test_a_suggestion_is_of_the_kind_that_was_asked_for():
     with pytest.raises(ConfigError, match=r"data='Shaps\.yaml' does not exist; did you mean 'shapes\.yaml'"):
         ultralytics.data.utils.check_det_dataset("Shaps.yaml")
@@ -50,3 +57,5 @@ def test_a_suggestion_is_of_the_kind_that_was_asked_for():
         YOLO("coco9.yaml")
     with pytest.raises(ConfigError, match=r"model='YOLOV8N-SGDM\.yaml' does not exist; did you mean 'yolov8n-sgdm"):
         YOLO("YOLOV8N-SGDM.yaml")
+    with pytest.raises(ConfigError, match=r"data='nosuch\.yaml' does not exist$"):  # the suffix makes nothing alike
+        ultralytics.data.utils.check_det_dataset("nosuch.yaml")

@@ -398,7 +398,7 @@ def near_class(name: str, known: Sequence[str]) -> str:
 
 def _shared(splits: Mapping[str, Split]) -> list[str]:
     """Return the images that are in more than one split: a model is validated on what it was trained on."""
-    counts = Counter(image for split in splits.values() for image in {s.image for s in split.samples})
+    counts = Counter(image for split in splits.values() for image in dict.fromkeys(s.image for s in split.samples))
     ids = {s.image: s.id for split in splits.values() for s in split.samples}
     return [ids[image] for image, number in counts.items() if number > 1]
 

@@ -70,7 +70,9 @@ def onnx_session(name: str, imgsz: int, folder: Path) -> Callable[[Tensor], obje
     """Return a call of a model exported to ONNX, on one thread of the CPU."""
     onnxruntime = extra("onnxruntime", "export")
     file = folder / f"{Path(name).stem}.onnx"
-    Path(YOLO(name).export(format="onnx", imgsz=imgsz)).rename(file)
+    yolo = YOLO(name)
+    yolo.model.pt_path = str(file.with_suffix(".pt"))  # where Ultralytics exports beside: the user's files stay
+    yolo.export(format="onnx", imgsz=imgsz)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
     session = onnxruntime.InferenceSession(file, options, providers=["CPUExecutionProvider"])
@@ -184,8 +186,8 @@ def benchmark(
         raise ConfigError("name the models, the one to compare with first")
     if out and out.exists():
         raise ConfigError(f"out={out} exists; choose another file")
-    if out:
-        records.writable(out.parent)
+    if out and rows:
+        raise ConfigError("rows=True prints alone: leave out out=")
     if batch < 1 or rounds < 1:
         raise ConfigError("batch= and rounds= must be 1 or more")
     try:
@@ -193,12 +195,14 @@ def benchmark(
         torch.zeros(1, device=where)
     except (RuntimeError, AssertionError) as e:
         raise ConfigError(f"device={device} is not to be had: {str(e).splitlines()[0]}") from e
-    stride = max(int(YOLO(name).model.stride.max()) for name in models)
+    stride = max(_stride(name) for name in models)
     if imgsz < 1 or imgsz % (2 * stride):
         near = max(2 * stride, round(imgsz / (2 * stride)) * 2 * stride)
         raise ConfigError(
             f"imgsz={imgsz} must be a multiple of {2 * stride}, such as {near}: a training step takes half"
         )
+    if out:
+        records.writable(out.parent)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
@@ -220,6 +224,18 @@ def benchmark(
             unit = next(iter(row[kind]))
             cells.append(f"{row[kind][unit]} {unit} ({row[kind]['ratio']:.3f}x)")
         print(f"{row['model']:<26}{row['parameters']:>12,}{row['gflops']:>8.2f}" + "".join(f"{c:>24}" for c in cells))
+
+
+def _stride(name: str) -> int:
+    """Return the stride of a detector, what alone a training step can be timed of."""
+    if Path(name).suffix == ".pt" and not Path(name).is_file():
+        raise ConfigError(f"{name} does not exist")
+    yolo = YOLO(name)
+    if not isinstance(yolo.model, nn.Module):
+        raise ConfigError(f"{name} is no model YAML or checkpoint (.pt)")
+    if yolo.task != "detect":
+        raise ConfigError(f"{name} is a model of the task {yolo.task}, this takes detect")
+    return int(yolo.model.stride.max())
 
 
 def _print_rows(models: Sequence[str], imgsz: int, rounds: int, device: torch.device) -> None:

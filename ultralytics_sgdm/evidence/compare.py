@@ -9,10 +9,11 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics import YOLO
+from ultralytics import YOLO, cfg
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER
+from ultralytics.utils.checks import check_imgsz
 
 from ..configs import ConfigError, near_names
 from . import folds as fold_sets
@@ -119,8 +120,12 @@ def _unplanned(
     if not models or not data:
         raise ConfigError("name the models, and the data set with data=")
     seeds = [0, 1, 2] if seeds is None else seeds
-    if not seeds or len(set(seeds)) < len(seeds):
-        raise ConfigError(f"seeds={','.join(map(str, seeds))} must be different whole numbers")
+    if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
+        raise ConfigError(f"seeds={','.join(map(str, seeds))} must be different whole numbers of 0 or more")
+    if repeat < 0:
+        raise ConfigError(f"repeat={repeat} must be 0 or more")
+    if groups and not folds:
+        raise ConfigError(f"groups={groups} says what stays together in folds: give folds= too")
     arms = [Arm(Path(model).stem, model) for model in models]
     if double := [arm.name for arm in arms if [a.name for a in arms].count(arm.name) > 1]:
         raise ConfigError(f"{double[0]} is named twice; a repetition of the reference is asked for with repeat=")
@@ -128,6 +133,8 @@ def _unplanned(
     missing = [file for file in layers or () if not Path(file).is_file()]
     if missing:
         raise ConfigError(f"layers={missing[0]} does not exist")
+    if other := [file for file in layers or () if Path(file).suffix != ".py"]:
+        raise ConfigError(f"layers={other[0]} is no Python file (.py)")
     return Plan("", tuple(arms), data, recipe, (tuple(seeds),), 0, 0, "", folds, groups, bf16, tuple(layers or ()))
 
 
@@ -139,6 +146,12 @@ def check_recipe(plan: Plan) -> None:
                 raise ConfigError(f"{key}= is set by each run")
             if key not in DEFAULT_CFG_DICT:
                 raise ConfigError(f"{key}= is no argument of the trainer{near_names(key, list(DEFAULT_CFG_DICT))}")
+        recipe = {**plan.recipe, **arm.recipe, **arm.first}
+        try:
+            cfg.check_cfg(dict(recipe))
+            check_imgsz(recipe.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), max_dim=1)
+        except (TypeError, ValueError) as e:
+            raise ConfigError(" ".join(str(e).split())) from e
 
 
 def fast_bf16() -> bool:
@@ -159,6 +172,8 @@ def _data(plan: Plan, scratch: Path) -> list[str]:
                 spec = check_det_dataset(file)
                 for split in ("train", "val"):
                     build_yolo_dataset(DEFAULT_CFG, spec[split], 1, spec, mode="val")
+    except ConfigError:
+        raise
     except (FileNotFoundError, RuntimeError, SyntaxError, KeyError) as e:
         raise ConfigError(f"data={plan.data}: {' '.join(str(e).split())}") from e
     return yamls

@@ -361,6 +361,8 @@ def noise(
         for value in values:
             if not 0 < value <= CORRUPTIONS[name].most or value == float("inf"):
                 raise ConfigError(f"{name}={value} must be above 0 and at most {CORRUPTIONS[name].most:g}")
+    if imgsz < 1:
+        raise ConfigError(f"imgsz={imgsz} must be 1 or more")
     settings = {"data": data, "imgsz": imgsz, **settings}
     found = check(checkpoints, settings)
     measure_all(found, {"settings": settings, "strengths": strengths, "noise_seed": noise_seed}, out)

@@ -288,6 +288,8 @@ def visualize(model: str, *images: Path, out: Path, imgsz: int | None = None) ->
     folders = {image: out / image.stem for image in images}
     if not images:
         raise ConfigError("name the pictures")
+    if imgsz is not None and imgsz < 1:
+        raise ConfigError(f"imgsz={imgsz} must be 1 or more")
     for image, folder in folders.items():
         if not image.is_file() or cv2.imread(str(image)) is None:
             raise ConfigError(f"{image} is no picture that can be read")

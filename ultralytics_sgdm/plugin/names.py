@@ -21,6 +21,7 @@ from ultralytics.utils import ROOT, YAML, checks
 from .. import plugin, validation
 from ..configs import (
     EQUIPPED,
+    ConfigError,
     ConfigKeyError,
     ConfigNotFoundError,
     equipped_from,
@@ -38,6 +39,7 @@ def install() -> None:
     """Let YAMLs be found by their shipped names, and a model's by its scaled name in any folder."""
     wrap(checks, "check_file", _finding_yamls, everywhere=True)
     wrap(ultralytics.data.utils, "check_file", _naming_data)
+    wrap(ultralytics.data.utils, "check_det_dataset", _asking_for_data, everywhere=True)
     wrap(tasks, "yaml_model_load", _loading_models, everywhere=True)
     wrap(tasks, "guess_model_task", _asking_for_head, everywhere=True)
     tasks.YAML = _ModelYAML
@@ -64,6 +66,16 @@ def _naming_data(check_file: Callable) -> Callable:
             raise _not_found(str(file), "data=", _data_sets()) from e
 
     return find
+
+
+def _asking_for_data(check_det_dataset: Callable) -> Callable:
+    def check(dataset: str | Path, *args: Any, **kwargs: Any) -> dict:
+        try:
+            return check_det_dataset(dataset, *args, **kwargs)
+        except AssertionError as e:  # a file that is no YAML, or a folder without one
+            raise ConfigError(f"data={dataset}: {e}; give the YAML of a data set") from e
+
+    return check
 
 
 def _loading_models(yaml_model_load: Callable) -> Callable:
