@@ -114,6 +114,8 @@ def test_a_missing_extra_is_one_line_with_the_command_that_mends_it(
         ),
         (("sgdm", "visualize", "yolov8n.yaml", "a.jpg", "out=a", "imgsz=0"), "imgsz=0 must be 1 or more"),
         (("sgdm", "noise", "a.pt", "data=a.yaml", "out=a", "imgsz=-64"), "imgsz=-64 must be 1 or more"),
+        (("sgdm", "noise", "a.pt", "data=a.yaml", "out=a", "imgsz=64", "blur=nan"), "must be a number above 0"),
+        (("sgdm", "noise", "a.pt", "data=a.yaml", "out=a", "imgsz=64", "conf=2"), "'conf=2' is an invalid value"),
         (("sgdm", "compare", "", "out=a"), "MODELS has an empty name among them"),
         (("sgdm", "predict", "a.onnx", "b=*.jpg"), "; a file of that name is written ./b=*.jpg"),
         (("sgdm", "models", "scal=n"), "has no argument 'scal=n', its arguments are: scale=; did you mean 'scale'?"),

@@ -44,7 +44,7 @@ def test_an_unknown_model_names_the_nearest(name, near):
 def test_what_is_no_data_set_is_named(tmp_path):
     (tmp_path / "file").touch()
     for given in (tmp_path, tmp_path / "file"):
-        with pytest.raises(ConfigError, match=rf"data={given}: .*; give the YAML of a data set"):
+        with pytest.raises(ConfigError, match=rf"data={given}: .*; name the YAML itself"):
             ultralytics.data.utils.check_det_dataset(given)
 
 

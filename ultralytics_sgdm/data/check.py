@@ -154,19 +154,13 @@ def _describe(data: str) -> dict[str, Any]:
         shape = described.get("kpt_shape")
         if shape and not (len(shape) == 2 and type(shape[0]) is int and shape[0] > 0 and shape[1] in {2, 3}):
             raise ValueError(f"kpt_shape: {shape} must be [number of keypoints, 2 or 3]")
-    except AssertionError as e:  # a folder
-        raise ConfigError(
-            f"data={data}: {' '.join(str(e).split())}; name the YAML itself, data=FOLDER/NAME.yaml"
-        ) from e
-    except KeyError as e:  # of the numbers of the classes
-        raise ConfigError(
-            f"data={data}: names: {e.args[0] if isinstance(e.args[0], str) else f'no class {e.args[0]}'}"
-        ) from e
-    except ValueError as e:
-        hint = "; names: is a list, or has a number before each name" if "invalid literal for int()" in str(e) else ""
-        raise ConfigError(f"data={data}: {' '.join(str(e).split())}{hint}") from e
     except Exception as e:  # whatever it is, a training would stop at it
-        raise ConfigError(f"data={data}: {' '.join(str(e).split())}") from e
+        words = " ".join(str(e).split()).removeprefix(f"data={data}: ")
+        if isinstance(e, KeyError):  # of the numbers of the classes
+            words = f"names: {e.args[0] if isinstance(e.args[0], str) else f'no class {e.args[0]}'}"
+        elif "invalid literal for int()" in words:
+            words += "; names: is a list, or has a number before each name"
+        raise ConfigError(f"data={data}: {words}") from e
     names = described["names"]
     if sorted(names) != list(range(len(names))):
         raise ConfigError(f"data={data}: names: the numbers must be 0 to {len(names) - 1}, not {sorted(names)}")

@@ -9,18 +9,17 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from ultralytics import YOLO, cfg
+from ultralytics import YOLO
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import check_det_dataset
-from ultralytics.utils import DEFAULT_CFG, DEFAULT_CFG_DICT, LOGGER
-from ultralytics.utils.checks import check_imgsz
+from ultralytics.utils import DEFAULT_CFG, LOGGER
 
-from ..configs import ConfigError, near_names
+from ..configs import ConfigError
 from . import folds as fold_sets
 from . import plans, records, runners
 from .plans import Arm, Plan
 from .report import Report
-from .training import Task, bind, import_layers
+from .training import Task, bind, check_settings, import_layers
 
 OURS = ("model", "seed", "project", "name", "resume", "mode", "task", "plots", "exist_ok")  # set by each run
 
@@ -88,6 +87,7 @@ def compare(
         LOGGER.warning("bf16=True: this CPU has no bfloat16 instructions, float32 is about ten times as fast on it")
     import_layers(absolute := [str(Path(file).resolve()) for file in planned.layers])
     command = records.command()
+    _check_models(planned)
     with records.claimed(out, "out="):
         yamls = _data(planned, scratch / out.name)
         for look in range(len(planned.looks)):
@@ -144,14 +144,23 @@ def check_recipe(plan: Plan) -> None:
         for key in {**plan.recipe, **arm.recipe, **arm.first}:
             if key in OURS:
                 raise ConfigError(f"{key}= is set by each run")
-            if key not in DEFAULT_CFG_DICT:
-                raise ConfigError(f"{key}= is no argument of the trainer{near_names(key, list(DEFAULT_CFG_DICT))}")
-        recipe = {**plan.recipe, **arm.recipe, **arm.first}
+        check_settings({**plan.recipe, **arm.recipe})
+        check_settings({**plan.recipe, **arm.recipe, **arm.first})
+
+
+def _check_models(plan: Plan) -> None:
+    """Raise ConfigError unless the models can be built and are of one task."""
+    tasks = {}
+    for arm in plan.arms:
         try:
-            cfg.check_cfg(dict(recipe))
-            check_imgsz(recipe.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), max_dim=1)
-        except (TypeError, ValueError) as e:
-            raise ConfigError(" ".join(str(e).split())) from e
+            tasks[arm.model] = YOLO(arm.model).task
+        except ConfigError:
+            raise
+        except (OSError, AttributeError) as e:
+            raise ConfigError(f"{arm.model}: {e}") from e
+    for model, task in tasks.items():
+        if task != "detect":
+            raise ConfigError(f"{model} is a model of the task {task}, this takes detect")
 
 
 def fast_bf16() -> bool:
@@ -184,10 +193,6 @@ def _tasks(plan: Plan, look: int, yamls: Sequence[str], layers: list[str], scrat
     tasks = []
     for arm_number, arm in enumerate(plan.arms):
         repetition = int(arm.name.rpartition("#")[2]) if "#" in arm.name else 0
-        try:
-            YOLO(arm.model)  # a mistake in a YAML is said before anything is trained
-        except (OSError, AttributeError) as e:
-            raise ConfigError(f"{arm.model}: {e}") from e
         for i, data in enumerate(yamls):
             recipe = {**plan.recipe, **arm.recipe, "data": data}
             try:

@@ -36,11 +36,10 @@ from ultralytics import YOLO
 from ultralytics.data import BaseDataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.validator import BaseValidator
-from ultralytics.utils import DEFAULT_CFG_DICT
 
-from ..configs import ConfigError, near_names
+from ..configs import ConfigError
 from . import records, statistics
-from .training import METRIC
+from .training import METRIC, check_settings
 
 FILTER_SIGMA = 1  # of the blur that is taken off the white noise, pixels
 TASKS = ("detect", "segment", "pose", "obb")  # those with a mAP of boxes
@@ -161,9 +160,7 @@ def check(files: Sequence[str], settings: dict[str, Any]) -> list[Checkpoint]:
         ConfigError: If a setting is none of the validator's, a checkpoint does not fit the data, or two are of the
             same model and seed.
     """
-    for key in settings:
-        if key not in DEFAULT_CFG_DICT:
-            raise ConfigError(f"{key}= is no argument of the validator{near_names(key, list(DEFAULT_CFG_DICT))}")
+    check_settings(settings)
     names = check_det_dataset(settings["data"])["names"]
     known: dict[tuple[str, int], Checkpoint] = {}
     for file in files:
@@ -221,6 +218,7 @@ def measure_all(checkpoints: Sequence[Checkpoint], options: dict[str, Any], out:
     Raises:
         ConfigError: If the folder holds something else, or results of another training or with other options.
     """
+    records.writable(out)
     kept = kept_results(out)
     for file, result in kept.items():
         for key, value in options.items():
@@ -230,7 +228,6 @@ def measure_all(checkpoints: Sequence[Checkpoint], options: dict[str, Any], out:
     for file, checkpoint in files.items():
         if file in kept and kept[file]["date"] != checkpoint.date:
             raise ConfigError(f"{file} is of another training than {checkpoint.file}; choose another out=")
-    records.writable(out)
     for file, checkpoint in files.items():
         if file not in kept:
             rows = list(measure(checkpoint, **options))
@@ -360,9 +357,11 @@ def noise(
     for name, values in strengths.items():
         for value in values:
             if not 0 < value <= CORRUPTIONS[name].most or value == float("inf"):
-                raise ConfigError(f"{name}={value} must be above 0 and at most {CORRUPTIONS[name].most:g}")
-    if imgsz < 1:
-        raise ConfigError(f"imgsz={imgsz} must be 1 or more")
+                most = CORRUPTIONS[name].most
+                limit = "" if most == float("inf") else f" and at most {most:g}"
+                raise ConfigError(f"{name}={value} must be a number above 0{limit}")
+    if imgsz < 1 or noise_seed < 0:
+        raise ConfigError(f"imgsz={imgsz} must be 1 or more, and noise_seed={noise_seed} 0 or more")
     settings = {"data": data, "imgsz": imgsz, **settings}
     found = check(checkpoints, settings)
     measure_all(found, {"settings": settings, "strengths": strengths, "noise_seed": noise_seed}, out)

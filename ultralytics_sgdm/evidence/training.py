@@ -11,19 +11,22 @@ import pickle
 import shutil
 import sys
 import time
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 import torch
 from ultralytics import YOLO
+from ultralytics.cfg import check_cfg
 from ultralytics.data.utils import check_det_dataset, img2label_paths
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn import tasks
+from ultralytics.utils import DEFAULT_CFG_DICT
+from ultralytics.utils.checks import check_imgsz
 from ultralytics.utils.torch_utils import get_flops
 
-from ..configs import ConfigError
+from ..configs import ConfigError, near_names
 from ..nn import registry
 from ..nn.registry import registered_layers
 from . import records
@@ -87,6 +90,21 @@ def import_layers(files: Sequence[str]) -> None:
         module = importlib.import_module(file.stem)
         if Path(getattr(module, "__file__", None) or "").resolve() != file:
             raise ConfigError(f"layers={file}: Python finds another module named {file.stem}; rename the file")
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless Ultralytics has these arguments and takes their values, and the device is here."""
+    for key in settings:
+        if key not in DEFAULT_CFG_DICT:
+            raise ConfigError(f"{key}= is no argument of Ultralytics{near_names(key, list(DEFAULT_CFG_DICT))}")
+    try:
+        check_cfg(dict(settings))
+        check_imgsz(settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), max_dim=1)
+    except (TypeError, ValueError) as e:
+        raise ConfigError(" ".join(str(e).split())) from e
+    device = str(settings.get("device") or "cpu")
+    if device not in ("cpu", "mps") and not torch.cuda.is_available():
+        raise ConfigError(f"device={device} is not to be had: PyTorch finds no CUDA GPU here; device=cpu works")
 
 
 def bind(model: str, recipe: dict[str, Any], bf16: bool, first: dict[str, Any] | None = None) -> dict[str, str]:

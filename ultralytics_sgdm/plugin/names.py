@@ -73,7 +73,9 @@ def _asking_for_data(check_det_dataset: Callable) -> Callable:
         try:
             return check_det_dataset(dataset, *args, **kwargs)
         except AssertionError as e:  # a file that is no YAML, or a folder without one
-            raise ConfigError(f"data={dataset}: {e}; give the YAML of a data set") from e
+            raise ConfigError(
+                f"data={dataset}: {' '.join(str(e).split())}; name the YAML itself, data=FOLDER/NAME.yaml"
+            ) from e
 
     return check
 
