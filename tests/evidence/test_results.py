@@ -6,7 +6,7 @@ from pathlib import Path
 
 import pytest
 
-from ultralytics_sgdm.evidence import report
+from ultralytics_sgdm.evidence import plans, report, statistics
 
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
@@ -23,7 +23,10 @@ def test_tables_are_those_of_the_runs(folder, tmp_path):
     analysis = json.loads(file.read_text()) if file.exists() else None
     runs = report.by_arm(report.all_records(folder), reference)
     assert analysis is None or analysis["runs"] == report.fingerprint(runs)
-    report.write_summary(tmp_path, report.summary(runs, analysis))
+    plan = ROOT / f"docs/plans/{folder.name}.yaml"
+    planned = plans.read(plan) if plan.exists() else None
+    confidence = planned.confidence(len(planned.looks) - 1) if planned else statistics.CONFIDENCE
+    report.write_summary(tmp_path, report.summary(runs, analysis, confidence))
     for name in ("summary.csv", "summary.md"):
         assert (tmp_path / name).read_text(encoding="utf-8") == (folder / name).read_text(encoding="utf-8")
     assert (folder / "summary.md").read_text(encoding="utf-8") in EVIDENCE
