@@ -10,7 +10,11 @@ from matplotlib import pyplot as plt
 
 
 def differences(
-    rows: Sequence[Mapping[str, Any]], points: Mapping[str, Sequence[float]], metric: str, file: Path
+    rows: Sequence[Mapping[str, Any]],
+    points: Mapping[str, Sequence[float]],
+    metric: str,
+    confidence: float,
+    file: Path,
 ) -> None:
     """Draw the difference of each arm to the first: a dot a seed, the interval over seeds, and that over both.
 
@@ -18,27 +22,30 @@ def differences(
         rows: Rows of the summary, the reference first.
         points: Differences of each arm, seed by seed.
         metric: Which metric.
+        confidence: That of the intervals.
         file: PNG to write.
     """
     others = rows[1:]
-    figure, axes = plt.subplots(figsize=(7, 1.4 + 0.5 * len(others)), layout="constrained")
+    figure, axes = plt.subplots(figsize=(7, 1.7 + 0.5 * len(others)), layout="constrained")
     for y, row in enumerate(others):
-        axes.plot(points[row["arm"]], [y] * len(points[row["arm"]]), "o", color="tab:gray", alpha=0.6)
+        seeds = points[row["arm"]]
+        axes.plot(seeds, [y] * len(seeds), "o", color="tab:gray", alpha=0.6, label="a seed")
         mean = row[f"{metric} difference"]
-        for key, shift, colour in (
-            (f"{metric} +- seeds", -0.12, "tab:blue"),
-            (f"{metric} +- both", 0.12, "tab:orange"),
+        for key, over, shift, colour in (
+            (f"{metric} +- seeds", "seeds", -0.12, "tab:blue"),
+            (f"{metric} +- both", "seeds and pictures", 0.12, "tab:orange"),
         ):
             if row[key] != "":
-                axes.errorbar(mean, y + shift, xerr=row[key], color=colour, capsize=4)
-        axes.plot(mean, y, "D", color="black", markersize=4)
+                label = f"{100 * confidence:.3g} % over {over}"
+                axes.errorbar(mean, y + shift, xerr=row[key], color=colour, capsize=4, label=label)
+        axes.plot(mean, y, "D", color="black", markersize=4, label="mean")
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(others)), [row["arm"] for row in others])
     axes.set_ylim(len(others) - 0.5, -0.5)
-    axes.set_xlabel(
-        f"{metric}, difference to {rows[0]['arm']}, points\ngrey: seeds; 95 % intervals: over seeds (blue), "
-        "over seeds and pictures (orange)"
-    )
+    axes.set_xlabel(f"{metric}, difference to {rows[0]['arm']}, points")
+    handles, labels = axes.get_legend_handles_labels()
+    once = dict(zip(labels, handles, strict=True))
+    figure.legend(once.values(), once.keys(), loc="outside lower center", ncols=4, fontsize="small")
     figure.savefig(file, dpi=120)
     plt.close(figure)
 

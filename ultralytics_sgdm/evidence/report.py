@@ -78,9 +78,10 @@ class Report:
             (self.out / "verdict.md").write_text(self.text(), encoding="utf-8")
         if len(rows) > 1:
             points = {arm: list(differences(self.runs, self.analysis, arm, METRIC).values()) for arm in self.runs}
-            plots.differences(rows, points, METRIC, self.out / "differences.png")
+            plots.differences(rows, points, METRIC, self.confidence, self.out / "differences.png")
         curves = {arm: [run["curve"] for run in _flat(runs)] for arm, runs in self.runs.items()}
-        plots.curves(curves, METRIC, self.out / "curves.png")
+        if self.plan.recipe.get("val", True):  # else the last epoch alone was validated
+            plots.curves(curves, METRIC, self.out / "curves.png")
 
     def text(self) -> str:
         """Return the report for people."""
