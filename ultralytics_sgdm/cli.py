@@ -205,6 +205,7 @@ def _missing_file(error: Exception, argv: Sequence[str]) -> ConfigError | None:
     if isinstance(error, FileNotFoundError):
         for argument in argv:
             name, _, value = argument.partition("=")
-            if value and (value == error.filename or str(error).startswith((f"{value} ", f"'{value}' "))):
+            meant = value == error.filename or str(error).startswith((f"{value} ", f"'{value}' "))
+            if value and meant and not Path(value).exists():
                 return ConfigError(f"{name}={value}: no such file")
     return None

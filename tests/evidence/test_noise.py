@@ -161,4 +161,6 @@ def test_noise_names_what_does_not_fit(mistake, tmp_path, monkeypatch):
     for other in ("no.pt", "data.yaml"):
         assert f"{other} is no checkpoint" in mistake("noise", other, *given)
     assert "did you mean 'imgsz'" in mistake("noise", file, *given, "imgzs=64")
+    for split in ("foo", "test"):
+        assert f"split={split}: data.yaml has train, val" in mistake("noise", file, *given, f"split={split}")
     assert not Path("out").exists()

@@ -39,6 +39,7 @@ from ultralytics.engine.validator import BaseValidator
 
 from ..configs import ConfigError
 from . import records, statistics
+from .folds import SPLITS
 from .training import METRIC, check_settings
 
 FILTER_SIGMA = 1  # of the blur that is taken off the white noise, pixels
@@ -161,7 +162,11 @@ def check(files: Sequence[str], settings: dict[str, Any]) -> list[Checkpoint]:
             same model and seed.
     """
     check_settings(settings)
-    names = check_det_dataset(settings["data"])["names"]
+    spec, split = check_det_dataset(settings["data"]), settings.get("split", "val")
+    if split not in SPLITS or not spec.get(split):
+        there = ", ".join(s for s in SPLITS if spec.get(s))
+        raise ConfigError(f"split={split}: {settings['data']} has {there}")
+    names = spec["names"]
     known: dict[tuple[str, int], Checkpoint] = {}
     for file in files:
         checkpoint = read_checkpoint(file, names, settings["data"])
