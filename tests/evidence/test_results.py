@@ -50,3 +50,15 @@ def test_the_table_of_noise_is_that_of_the_checkpoints():
             if row["model"] != rows[0]["model"]:
                 cells.append(f"{float(row['difference']):+.1f} ± {float(row['difference +-']):.1f}")
         assert f"| {' | '.join(cells)} |" in EVIDENCE
+
+
+def test_the_page_on_a_lower_map_has_what_was_measured():
+    page = (ROOT / "docs/howto/map-fell.md").read_text(encoding="utf-8")
+    with (ROOT / "results/finetune-bccd/summary.csv").open(encoding="utf-8") as f:
+        rows = list(csv.DictReader(f))
+    for row in rows:
+        cells = [row["arm"], f"{float(row['mAP50-95']):.1f}"]
+        if row["mAP50-95 difference"]:
+            difference, half = (float(row[f"mAP50-95 {key}"]) for key in ("difference", "+- both"))
+            cells.append(f"{difference:+.1f} ± {half:.1f}")
+        assert f"| {' | '.join(cells)} |" in page
