@@ -103,7 +103,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     except (TypeError, ValueError) as e:
         raise ConfigError(" ".join(str(e).split())) from e
     device = str(settings.get("device") or "cpu")
-    if device not in ("cpu", "mps") and not torch.cuda.is_available():
+    if device.removeprefix("cuda:")[:1].isdigit() and not torch.cuda.is_available():
         raise ConfigError(f"device={device} is not to be had: PyTorch finds no CUDA GPU here; device=cpu works")
 
 
