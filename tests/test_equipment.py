@@ -199,6 +199,7 @@ def test_python_function_and_command_write_the_same(yolo, tmp_path):
             "'neckk' is none of backbone, neck, stages such as P3, layers from 0 to 21; did you mean 'neck'",
         ),
         ({"at": "22"}, "'22' is none of"),
+        ({"at": "p4"}, "did you mean 'P4'"),
         ({"at": 11}, "head row 2 (layer 11), [[-1, 6], 1, 'Concat', [1]]: SGDM has no place behind a row"),
         ({"at": 10}, "(layer 10), [-1, 1, 'nn.Upsample', ['None', 2, 'nearest']]: SGDM has no place"),
         ({"ratio": 300}, "(layer 4), [-1, 6, 'C2fSGDM', [256, True, {'ratio': 300}]]: ratio must be a number from 1"),

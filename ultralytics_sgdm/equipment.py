@@ -266,7 +266,8 @@ def _select(at: str, spec: dict[str, Any]) -> tuple[set[int], Iterable[int], set
             named.add(int(part))
         else:
             allowed = f"backbone, neck, stages such as P3, layers from 0 to {last - 1}"
-            raise ConfigError(f"at={at}: {part!r} is none of {allowed}{near_names(part, list(sections))}")
+            near = near_names(part, [*sections, *(f"P{n}" for n in range(1, 7))])
+            raise ConfigError(f"at={at}: {part!r} is none of {allowed}{near}")
     if stages and not region:
         region.update(range(last))
     return region, stages or range(FIRST_STAGE, 10), named

@@ -259,6 +259,12 @@ def test_mistakes_are_told_in_one_line(models, tmp_path, monkeypatch, capsys, ar
     assert list(tmp_path.iterdir()) == []
 
 
+def test_a_checkpoint_is_told_how_it_becomes_onnx(tmp_path):
+    (tmp_path / "best.pt").touch()
+    with pytest.raises(PREDICT["InputError"], match=r"best\.pt is a checkpoint; `yolo export model=\S+ format=onnx`"):
+        PREDICT["Detector"](tmp_path / "best.pt")
+
+
 def test_sources_are_what_exists_and_each_is_read_once(tmp_path, monkeypatch):
     def found(*sources):
         return PREDICT["once"]([f for source in sources for f in PREDICT["find"](source)])

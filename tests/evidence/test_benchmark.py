@@ -61,6 +61,7 @@ def test_each_row_is_timed(command):
         (("yolov8n-p6.yaml", "imgsz=64"), "imgsz=64 must be a multiple of 128, such as 128"),
         (("yolov8n.yaml", "imgsz=small"), "imgsz=small must be a whole number"),
         (("yolov8n.yaml", "device=cuda:7"), "device=cuda:7 is not to be had"),
+        (("yolov8n.yaml", "device=meta"), "device=meta must be cpu or cuda:0"),
         (("yolov8n-sdgm.yaml",), "'yolov8n-sdgm.yaml' does not exist; did you mean 'yolov8n-sgdm.yaml'"),
         (("rounds=1",), "name the models"),
         (("nosuch.pt",), "nosuch.pt does not exist"),

@@ -46,6 +46,8 @@ def test_what_is_no_data_set_is_named(tmp_path):
     for given in (tmp_path, tmp_path / "file"):
         with pytest.raises(ConfigError, match=rf"data={given}: .*; name the YAML itself"):
             ultralytics.data.utils.check_det_dataset(given)
+    with pytest.raises(ConfigError, match=r"data=yolov8\.yaml is a model; name the YAML of a data set"):
+        ultralytics.data.utils.check_det_dataset("yolov8.yaml")
 
 
 def test_a_suggestion_is_of_the_kind_that_was_asked_for():

@@ -111,11 +111,12 @@ def needs_placing(source: Path, target: Path, how: str) -> bool:
 
 
 @contextlib.contextmanager
-def locked(file: Path) -> Iterator[None]:
+def locked(file: Path, wait: bool = True) -> Iterator[None]:
     """Hold the lock of this name; its file is gone afterwards.
 
     Raises:
         ConfigError: If a file of that name has content, which a lock has not.
+        filelock.Timeout: If another process holds it and this one shall not wait.
     """
     while True:
         seen = os.open(file, os.O_RDWR | os.O_CREAT)
@@ -123,8 +124,8 @@ def locked(file: Path) -> Iterator[None]:
             os.close(seen)
             raise ConfigError(f"{file} is not ours and would be removed; choose another folder")
         lock = FileLock(file)
-        lock.acquire()
         try:
+            lock.acquire(blocking=wait)
             live = os.path.samestat(os.fstat(seen), file.stat())  # else the holder removed what we waited for
         except FileNotFoundError:
             live = False

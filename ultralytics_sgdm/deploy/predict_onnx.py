@@ -73,6 +73,10 @@ class Detector:
         available = onnxruntime.get_available_providers()
         if not Path(path).is_file():
             raise InputError(f"model {path} {'is a folder' if Path(path).is_dir() else 'does not exist'}")
+        if Path(path).suffix == ".pt":
+            raise InputError(
+                f"model {path} is a checkpoint; `yolo export model={path} format=onnx` makes the ONNX file"
+            )
         try:
             self.session = onnxruntime.InferenceSession(path, providers=[p for p in PROVIDERS if p in available])
             meta = self.session.get_modelmeta().custom_metadata_map

@@ -192,6 +192,8 @@ def benchmark(
         raise ConfigError("batch= and rounds= must be 1 or more")
     try:
         where = torch.device(device)
+        if where.type not in ("cpu", "cuda"):
+            raise ConfigError(f"device={device} must be cpu or cuda:0")
         torch.zeros(1, device=where)
     except (RuntimeError, AssertionError) as e:
         raise ConfigError(f"device={device} is not to be had: {str(e).splitlines()[0]}") from e

@@ -30,6 +30,12 @@ def log_of(task: Task) -> Path:
     return Path(f"{task.folder}.log")
 
 
+def _failure(log: Path) -> str:
+    """Say why a run failed, in the last line of what it printed, and where the rest is."""
+    lines = [line for line in log.read_text(encoding="utf-8", errors="replace").splitlines() if line.strip()]
+    return f"failed, see {log}" + (f": {lines[-1].strip()[:200]}" if lines else "")
+
+
 def run_in_processes(tasks: Sequence[tuple[Task, Path]], jobs: int, command: str) -> list[str]:
     """Do runs in processes of their own, `jobs` at a time, and keep their records; return the names of what failed."""
 
@@ -39,7 +45,7 @@ def run_in_processes(tasks: Sequence[tuple[Task, Path]], jobs: int, command: str
         with log.open("ab") as f:
             argv = [sys.executable, "-m", __name__, task.to_json(), str(file), command, str(os.getpid())]
             status = subprocess.run(argv, stdout=f, stderr=f, env={**os.environ, **ALONE}).returncode
-        print(f"{task.name}: {'done' if status == 0 else f'failed, see {log}'}", flush=True)
+        print(f"{task.name}: {'done' if status == 0 else _failure(log)}", flush=True)
         return None if status == 0 else task.name
 
     with ThreadPoolExecutor(jobs) as pool:
@@ -86,7 +92,7 @@ def run_over_ray(tasks: Sequence[tuple[Task, Path]], address: str, command: str)
                 log.parent.mkdir(parents=True, exist_ok=True)
                 with log.open("a") as f:
                     f.write(f"{e}\n")
-                print(f"{task.name}: failed, see {log}", flush=True)
+                print(f"{task.name}: {_failure(log)}", flush=True)
                 failed.append(task.name)
     finally:
         ray.shutdown()

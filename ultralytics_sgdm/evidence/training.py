@@ -29,6 +29,7 @@ from ultralytics.utils.torch_utils import get_flops
 from ..configs import ConfigError, near_names
 from ..nn import registry
 from ..nn.registry import registered_layers
+from ..plugin.freezing import freeze_value
 from . import records
 from .evaluation import evaluate
 from .folds import SPLITS, pictures
@@ -100,6 +101,7 @@ def check_settings(settings: Mapping[str, Any]) -> None:
     try:
         check_cfg(dict(settings))
         check_imgsz(settings.get("imgsz", DEFAULT_CFG_DICT["imgsz"]), max_dim=1)
+        freeze_value(settings.get("freeze"))
     except (TypeError, ValueError) as e:
         raise ConfigError(" ".join(str(e).split())) from e
     device = str(settings.get("device") or "cpu")

@@ -76,6 +76,10 @@ def _asking_for_data(check_det_dataset: Callable) -> Callable:
             raise ConfigError(
                 f"data={dataset}: {' '.join(str(e).split())}; name the YAML itself, data=FOLDER/NAME.yaml"
             ) from e
+        except SyntaxError as e:  # no train or val in it
+            if "backbone" in YAML.load(checks.check_file(dataset)):
+                raise ConfigError(f"data={dataset} is a model; name the YAML of a data set, such as coco8.yaml") from e
+            raise
 
     return check
 
