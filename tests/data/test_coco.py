@@ -198,6 +198,7 @@ def test_splits_of_a_coco_json(tmp_path):
     ):
         with pytest.raises(ConfigError, match=message):
             convert_coco_json(**{"src": src, "folder": folder, "dest": tmp_path / "refused"} | options)
+        assert not (tmp_path / "refused").exists()
 
 
 def test_fractions_of_the_picture(tmp_path):

@@ -111,6 +111,19 @@ def needs_placing(source: Path, target: Path, how: str) -> bool:
 
 
 @contextlib.contextmanager
+def made(folder: Path) -> Iterator[None]:
+    """Make a folder if it is not there; one that was made, and holds nothing afterwards, is gone then."""
+    new = not folder.exists()
+    folder.mkdir(parents=True, exist_ok=True)
+    try:
+        yield
+    finally:
+        if new:
+            with contextlib.suppress(OSError):  # it holds something
+                folder.rmdir()
+
+
+@contextlib.contextmanager
 def locked(file: Path, wait: bool = True) -> Iterator[None]:
     """Hold the lock of this name; its file is gone afterwards.
 

@@ -25,7 +25,7 @@ from ultralytics.data.utils import img2label_paths
 from ultralytics.utils import LOGGER
 
 from ..configs import ConfigError, near_names
-from .files import PLACING, locked, naming_disk_errors, needs_placing, read_text, require_space
+from .files import PLACING, locked, made, naming_disk_errors, needs_placing, read_text, require_space
 from .images import BadImageError
 from .journal import Journal
 from .update import DATASET_YAML, RECORD, WRITTEN, read_written, shorten, update_set
@@ -155,21 +155,19 @@ def claimed(dest: Path, options: Mapping[str, Any], splits: Iterable[str] = ()) 
     check_choice("images", options["images"], PLACING)
     if dest.exists() and not dest.is_dir():
         raise ConfigError(f"{dest} is not a folder")
-    with naming_disk_errors(dest):
-        dest.mkdir(parents=True, exist_ok=True)
-        with locked(dest / ".lock"):
-            check_unclaimed(dest, splits)
-            _check_record(dest, json.loads(json.dumps(options)))
-            journal = Journal(dest / JOURNAL)
-            finished = False
-            try:
-                yield journal
-                finished = True
-            except ConfigError:
-                finished = True  # nothing to go on with
-                raise
-            finally:
-                journal.close(finished)
+    with naming_disk_errors(dest), made(dest), locked(dest / ".lock"):
+        check_unclaimed(dest, splits)
+        _check_record(dest, json.loads(json.dumps(options)))
+        journal = Journal(dest / JOURNAL)
+        finished = False
+        try:
+            yield journal
+            finished = True
+        except ConfigError:
+            finished = True  # nothing to go on with
+            raise
+        finally:
+            journal.close(finished)
 
 
 def check_unclaimed(dest: Path, splits: Iterable[str] = ()) -> None:

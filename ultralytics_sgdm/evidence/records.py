@@ -22,7 +22,7 @@ from ultralytics.utils.torch_utils import get_cpu_info
 
 from .. import __version__
 from ..configs import ConfigError
-from ..data.files import locked
+from ..data.files import locked, made
 
 DIGEST = "sha256"  # key of a record's own checksum
 REQUIRED = ("model", "seed", "recipe", "mAP50-95", "mAP50", "classes", "curve", "parameters", "gflops", "minutes")
@@ -146,18 +146,11 @@ def claimed(folder: Path, what: str) -> Iterator[None]:
         ConfigError: If another process holds it, or it cannot be written.
     """
     with contextlib.ExitStack() as held:
-        if not folder.exists():
-            held.callback(_remove_if_empty, folder)
         try:
-            folder.mkdir(parents=True, exist_ok=True)
+            held.enter_context(made(folder))
             held.enter_context(locked(folder / ".lock", wait=False))
         except filelock.Timeout:
             raise ConfigError(f"{what}{folder} is in use by another process; wait for it, or choose another") from None
         except OSError as e:
             raise ConfigError(f"{what}{folder} cannot be written: {e.strerror or e}") from e
         yield
-
-
-def _remove_if_empty(folder: Path) -> None:
-    with contextlib.suppress(OSError):  # it holds something
-        folder.rmdir()
