@@ -12,6 +12,7 @@ import pytest
 from helpers import save_detector
 from PIL import Image, features
 from ultralytics import YOLO
+from ultralytics.data.augment import LetterBox
 from ultralytics.utils import patches
 
 from ultralytics_sgdm.data import make_shapes
@@ -35,8 +36,8 @@ SIZES = (
     (300, 2),
     (128, 192),
     (1, 1),
-    (4000, 10),
 )
+THIN = (4000, 10)  # the short side is less than half a pixel at 96: older versions of Ultralytics stop there
 EXPORTS = {
     "fixed": {},
     "fixed batch": {"batch": 4},
@@ -51,12 +52,20 @@ def folder(tmp_path_factory):
     return tmp_path_factory.mktemp("predict")
 
 
+def letterboxed(size):
+    try:
+        return LetterBox((96, 96))(image=np.zeros((*size, 3), np.uint8)).any()
+    except cv2.error:
+        return False
+
+
 @pytest.fixture(scope="module")
 def pictures(folder):
     """Pictures of many aspect ratios, in memory."""
-    make_shapes(folder / "shapes", train=0, val=len(SIZES), size=160)
+    sizes = [*SIZES, THIN] if letterboxed(THIN) else SIZES
+    make_shapes(folder / "shapes", train=0, val=len(sizes), size=160)
     files = sorted((folder / "shapes/images/val").glob("*.jpg"))
-    return [cv2.resize(cv2.imread(str(f)), (w, h)) for f, (h, w) in zip(files, SIZES, strict=True)]
+    return [cv2.resize(cv2.imread(str(f)), (w, h)) for f, (h, w) in zip(files, sizes, strict=True)]
 
 
 @pytest.fixture(scope="module")
@@ -343,7 +352,10 @@ def test_pictures_are_read_as_ultralytics_reads_them(tmp_path, pictures):
             colours.save(tmp_path / f"turned{turn}.{kind}", exif=exif)
     shutil.copy(tmp_path / "turned6.jpg", tmp_path / "jpeg.avif")
     shutil.copy(tmp_path / "turned6.jpg", tmp_path / "m.mpo")
+    as_stored = patches.imread(tmp_path / "alpha.tif").shape[2] == 4  # older versions: every TIFF as it is in the file
     for file in tmp_path.iterdir():
+        if file.suffix == ".tif" and as_stored:
+            continue
         np.testing.assert_array_equal(PREDICT["read_picture"](file), patches.imread(file), err_msg=file.name)
     cv2.imwrite(str(tmp_path / "float.tif"), picture.astype(np.float32))
     assert PREDICT["read_picture"](tmp_path / "float.tif") == "pixels of float32, not of 8 or 16 bits"
