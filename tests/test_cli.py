@@ -131,6 +131,7 @@ def test_a_missing_extra_is_one_line_with_the_command_that_mends_it(
         (("sgdm", "models", "scale=z"), "scale='z' must be letters of 'tnsmbclex'"),
         (("train", "model=yolov8n-sgmd.yaml"), "'yolov8n-sgmd.yaml' does not exist; did you mean 'yolov8n-sgdm.yaml'"),
         (("predict", "model=nosuch.pt", "source=nosuch.jpg"), "model=nosuch.pt: no such file"),
+        (("train", "model=YOLOv8n-SGDM", "data=shapes.yaml"), "no such file; did you mean 'yolov8n-sgdm.yaml'?"),
         (("predict", "model=yolov8n.yaml", "source=nosuch.jpg"), "source=nosuch.jpg: no such file"),
         (("predict", "model=none.onnx", "source=nosuch.jpg"), "model=none.onnx: no such file"),
         (

@@ -24,6 +24,7 @@ from .commands import call
 from .configs import ConfigError, near_names
 from .deploy.predict_onnx import InputError
 from .nn.registry import identity, registered_layers
+from .plugin.names import models as model_names
 
 STOPPED = 130  # exit status of a command that Ctrl-C ended, as a shell has it
 REPORTED = ("torchvision", "numpy", "opencv-python", "onnx", "onnxruntime", "timm", "ray")
@@ -207,5 +208,6 @@ def _missing_file(error: Exception, argv: Sequence[str]) -> ConfigError | None:
             name, _, value = argument.partition("=")
             meant = value == error.filename or str(error).startswith((f"{value} ", f"'{value}' "))
             if value and meant and not Path(value).exists():
-                return ConfigError(f"{name}={value}: no such file")
+                near = near_names(value, model_names()) if name == "model" and not Path(value).suffix else ""
+                return ConfigError(f"{name}={value}: no such file{near}")
     return None

@@ -642,6 +642,12 @@ def test_strict_stops_before_anything_is_written(src, tmp_path):
     assert record(tmp_path / "dest")["splits"]["train"]["images"] == 3
 
 
+@pytest.mark.parametrize("given", ["train.txt", "SRC/ImageSets/Main/train.txt"])
+def test_a_list_is_given_by_its_file_too(src, tmp_path, given):
+    convert_voc(src, tmp_path / "dest", train=given.replace("SRC", str(src)), val="val")
+    assert record(tmp_path / "dest")["splits"]["train"]["images"] == 4
+
+
 @pytest.mark.parametrize(
     ("options", "message"),
     [
@@ -650,6 +656,7 @@ def test_strict_stops_before_anything_is_written(src, tmp_path):
         ({"images": "move"}, "images=move must be one of hardlink, copy, symlink"),
         ({"strict": "no"}, "strict=no must be one of True, False"),
         ({"train": "trian"}, r"train=trian: .*ImageSets/Main has no trian.txt, only test, train, val"),
+        ({"train": "lists/mine.txt"}, r"mine.txt is not in .*ImageSets/Main; put it there and give its name, mine"),
         ({"classes": "a,b,a"}, "classes=a,b,a: 'a' is there twice"),
         ({"classes": "gone.txt"}, "classes=gone.txt: No such file"),
     ],

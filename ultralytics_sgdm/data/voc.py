@@ -167,7 +167,7 @@ def _choose_lists(src: Path, wanted: Mapping[str, str | Sequence[str] | None]) -
     for split, usual in {"train": ("train", "trainval"), "val": ("val", "test"), "test": ("test",)}.items():
         given = wanted[split]
         if given is not None:
-            chosen[split] = as_list(given)
+            chosen[split] = [_list_name(src, item) for item in as_list(given)]
         else:
             free = [name for name in usual if name in present and [name] not in chosen.values()]
             if free or split != "test":
@@ -186,6 +186,17 @@ def _choose_lists(src: Path, wanted: Mapping[str, str | Sequence[str] | None]) -
                 "of a class, NAME 1 a line, too)"
             )
     return {split: [src / IMAGE_SETS / f"{name}.txt" for name in lists] for split, lists in chosen.items()}
+
+
+def _list_name(src: Path, given: str) -> str:
+    """Return the name of a list that is given by its name, its file, or the path of its file."""
+    if Path(given).suffix != ".txt":
+        return given
+    path = Path(given)
+    folder = src / IMAGE_SETS
+    if path.parent != Path() and path.resolve().parent != folder.resolve():
+        raise ConfigError(f"{given} is not in {folder}; put it there and give its name, {path.stem}")
+    return path.stem
 
 
 def _read_split(split: str, files: Sequence[Path], journal: Journal) -> Split:

@@ -291,6 +291,8 @@ def visualize(model: str, *images: Path, out: Path, imgsz: int | None = None) ->
     if imgsz is not None and imgsz < 1:
         raise ConfigError(f"imgsz={imgsz} must be 1 or more")
     for image, folder in folders.items():
+        if image.is_dir():
+            raise ConfigError(f"{image} is a folder; name the pictures in it, such as {image}/*.jpg")
         if not image.is_file() or cv2.imread(str(image)) is None:
             raise ConfigError(f"{image} is no picture that can be read")
         if _exists(folder, out):

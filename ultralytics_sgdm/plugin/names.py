@@ -53,7 +53,7 @@ def _finding_yamls(check_file: Callable) -> Callable:
         try:
             return check_file(str(find_yaml(name) or name), *args, **kwargs)
         except FileNotFoundError as e:
-            raise _not_found(name, "", [*_models(), *_data_sets()]) from e
+            raise _not_found(name, "", [*models(), *_data_sets()]) from e
 
     return find
 
@@ -93,7 +93,7 @@ def _loading_models(yaml_model_load: Callable) -> Callable:
                 return {**equip_by_name(*equipped).spec, "yaml_file": str(path)}
             spec = yaml_model_load(path, *args, **kwargs)
         except ConfigNotFoundError as e:  # of the name without its scale letter
-            raise _not_found(str(path), "model=", _models()) from e
+            raise _not_found(str(path), "model=", models()) from e
         validation.check_model(spec)
         return spec
 
@@ -127,13 +127,14 @@ def _not_found(name: str, argument: str, known: Iterable[str]) -> ConfigNotFound
     return ConfigNotFoundError(f"{argument}'{name}' does not exist{near_names(Path(name).name, sorted(known))}")
 
 
-def _models() -> set[str]:
+def models() -> set[str]:
+    """Return the names of the model YAMLs that are found without a file of the user's."""
     stock = [f.stem for f in (ROOT / "cfg/models").rglob("*.yaml")]
-    models = {
+    names = {
         *(f"{stem}{suffix}.yaml" for stem in stock for suffix in ("", *(f"-{module}" for module in EQUIPPED))),
         *(f.name for f in shipped("models")),
     }
-    return {with_scale(model, scale) for model in models for scale in ("", *"nsmlx")}
+    return {with_scale(model, scale) for model in names for scale in ("", *"nsmlx")}
 
 
 def _data_sets() -> set[str]:
