@@ -135,6 +135,8 @@ def main() -> None:
     parser.add_argument("--images", default="10000,30000,118287")
     parser.add_argument("--out", type=Path)
     arguments = parser.parse_args()
+    if arguments.folder.exists():
+        parser.error(f"{arguments.folder} exists; name a folder that is made for it and removed afterwards")
     arguments.folder.mkdir(parents=True)
     os.environ["YOLO_VERBOSE"] = "false"
     about = {
