@@ -101,6 +101,18 @@ def test_a_missing_extra_is_one_line_with_the_command_that_mends_it(
         (("sgdm", "visualize", "yolov8n-sgdm.yaml", "a.jpg", "out="), "out= needs a value"),
         (("sgdm", "visualize", "yolov8n-sgdm.yaml", "a.jpg", "--out"), "out= needs a value"),
         (("sgdm", "compare", "yolov8n.yaml", "out=a", "epochs"), "epochs= needs a value"),
+        (
+            ("sgdm", "compare", "models=a.yaml,b.yaml", "data=c.yaml", "out=d"),
+            "has no argument models=; models are written by themselves: yolo sgdm compare a.yaml b.yaml ...",
+        ),
+        (
+            ("sgdm", "compare", "model=a.yaml", "data=c.yaml"),
+            "has no argument model=; models are written by themselves",
+        ),
+        (
+            ("sgdm", "predict", "model=a.onnx", "source=b"),
+            "has no argument source=; sources are written by themselves: yolo sgdm predict MODEL b ...",
+        ),
         *(
             (("sgdm", "compare", "yolov8n.yaml", "data=a.yaml", "out=a", wrong), message)
             for wrong, message in (

@@ -68,6 +68,9 @@ def parse(name: str, function: Callable[..., object], argv: Sequence[str]) -> tu
     for argument in _merged(argv, hints):
         key, equals, value = argument.partition("=")
         place = next((k for k in by_place if k not in given), None)
+        if variadic and equals and key not in named and key in (variadic, variadic.removesuffix("s")):
+            form = " ".join([name, *(k.upper() for k in by_place), value.replace(",", " ")])
+            raise ConfigError(f"'{name}' has no argument {key}=; {variadic} are written by themselves: {form} ...")
         if (equals and key in named) or (equals and others and key.isidentifier() and not Path(argument).exists()):
             put(key, value)
         elif not equals and key in keys and not place and not Path(argument).exists():

@@ -11,8 +11,10 @@ from typing import Any
 _PACKAGE = Path(__file__).resolve().parent
 CFG = next(d for d in (_PACKAGE / "cfg", _PACKAGE.parent / "cfg") if d.is_dir())  # in a wheel, in a checkout
 OPPONENTS = ("cbam", "ca", "condconv", "odconv", "rfaconv")  # what SGDM is compared with, see `evidence.opponents`
-EQUIPPED = ("sgdm", *OPPONENTS)  # names that equip a model when it is loaded
-MODULE_SUFFIXES = ("-sgdm", "-rdconv", *(f"-{name}" for name in OPPONENTS))
+ABLATIONS = ("sgdm-static", "sgdm-no-spatial", "sgdm-no-channel", "sgdm-free", "sgdm-short")
+OTHER_RATIOS = {f"sgdm-ratio{ratio}": ratio for ratio in (2, 3, 4, 8)}
+EQUIPPED = (*OPPONENTS, *ABLATIONS, "sgdm-p2", *OTHER_RATIOS, "sgdm")  # names that equip a model when it is loaded
+MODULES = (*EQUIPPED, "rdconv")
 
 
 class ConfigError(ValueError):
@@ -99,7 +101,7 @@ def with_scale(name: str, scale: str) -> str:
 
 def stock_name(name: str) -> str:
     """Return the name of the stock model beside a shipped one: `yolov8n-sgdm.yaml` gives `yolov8n.yaml`."""
-    return re.sub(rf"(?:{'|'.join(MODULE_SUFFIXES)})(?=[-.])", "", name, count=1)
+    return re.sub(rf"-(?:{'|'.join(MODULES)})(?=[-.])", "", name, count=1)
 
 
 def find_yaml(name: str | Path) -> Path | None:
@@ -122,10 +124,10 @@ def equipped_from(name: str | Path) -> tuple[Path, str] | None:
     None if a file of the name exists, or it ends in none of `EQUIPPED`.
     """
     path = Path(name)
-    stem, _, module = path.stem.rpartition("-")
-    if module not in EQUIPPED or not stem or find_yaml(path):
+    match = re.fullmatch(rf"(.+?)-({'|'.join(EQUIPPED)})", path.stem)
+    if not match or find_yaml(path):
         return None
-    return path.with_name(stem + path.suffix), module
+    return path.with_name(match[1] + path.suffix), match[2]
 
 
 def yaml_name(spec: Mapping[str, Any]) -> str:

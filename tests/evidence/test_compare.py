@@ -176,7 +176,7 @@ def test_children_end_with_their_parent_and_the_next_command_goes_on(project, sh
         (("tiny.yaml", "tiny.yaml", "data=data.yaml"), "tiny is named twice"),
         (("tiny-sdgm.yaml", "data=data.yaml"), "'tiny-sdgm.yaml' does not exist"),
         (("tiny.yaml",), "name the models, and the data set with data="),
-        (("data=data.yaml",), "name the models, and the data set with data="),
+        (("data=data.yaml",), "data set with data=: yolo sgdm compare yolov8n.yaml yolov8n-sgdm.yaml data=my.yaml"),
         (("tiny.yaml", "data=data.yaml", "seeds=0,0"), "seeds=0,0 must be different whole numbers"),
         (("tiny.yaml", "data=data.yaml", "seeds=a"), "seeds=a must be a whole number"),
         (("tiny.yaml", "data=data.yaml", "seed=3"), "seed= is set by each run"),

@@ -358,9 +358,12 @@ def test_the_command_writes_what_it_prints(written):
     assert [line[0] for line in lines[:3]] == ["stock", "sgdm", "cbam"]
     files = sorted(out.iterdir())
     assert [f.name for f in files] == sorted(f"yolov8n-{line[0]}.yaml" for line in lines[2:])
+    assert {line[0] for line in lines[1:]} == {*configs.EQUIPPED} - {"sgdm-ratio3"}  # which is sgdm
     for line in lines[2:]:
         model = YOLO(out / f"yolov8n-{line[0]}.yaml").model
         assert f"{count(model):,} {count(model) - 3_157_200:+,}" in " ".join(line)
+        by_name = YOLO(f"yolov8n-{line[0]}.yaml").model  # needs no file
+        assert rows(by_name.yaml) == rows(model.yaml)
     text = (out / "yolov8n-condconv.yaml").read_text()
     assert re.search(r"^# CondConv, .*\n(#.*\n)+\nnc: 80", text)
     assert "yolo sgdm equip" not in text

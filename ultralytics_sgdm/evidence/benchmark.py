@@ -183,7 +183,9 @@ def benchmark(
         ConfigError: If a model, a size or the device is not to be had, or OUT exists.
     """
     if not models:
-        raise ConfigError("name the models, the one to compare with first")
+        raise ConfigError(
+            "name the models, the one to compare with first: yolo sgdm benchmark yolov8n.yaml yolov8n-sgdm.yaml"
+        )
     if out and out.exists():
         raise ConfigError(f"out={out} exists; choose another file")
     if out and rows:

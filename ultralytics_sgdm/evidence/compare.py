@@ -118,7 +118,8 @@ def _unplanned(
     recipe: dict[str, Any],
 ) -> Plan:
     if not models or not data:
-        raise ConfigError("name the models, and the data set with data=")
+        example = "yolo sgdm compare yolov8n.yaml yolov8n-sgdm.yaml data=my.yaml ..."
+        raise ConfigError(f"name the models, and the data set with data=: {example}")
     seeds = [0, 1, 2] if seeds is None else seeds
     if not seeds or len(set(seeds)) < len(seeds) or min(seeds) < 0:
         raise ConfigError(f"seeds={','.join(map(str, seeds))} must be different whole numbers of 0 or more")

@@ -352,7 +352,9 @@ def noise(
         ConfigError: If a setting, a strength or a checkpoint does not fit, or OUT holds something else.
     """
     if not checkpoints:
-        raise ConfigError("name the checkpoints, the reference first")
+        raise ConfigError(
+            "name the checkpoints, the reference first: yolo sgdm noise a/best.pt b/best.pt data=my.yaml ..."
+        )
     if taken := settings.keys() & {"model", "task", "mode", "plots", "project", "name"}:
         raise ConfigError(f"{taken.pop()}= is set by this command")
     given = {"highpass": highpass, "gaussian": gaussian, "jpeg": jpeg, "blur": blur}

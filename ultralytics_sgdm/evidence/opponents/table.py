@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from ultralytics.nn import tasks
 
-from ...configs import ConfigError
+from ...configs import OTHER_RATIOS, ConfigError
 from ...equipment import Equipped, equip
 from ...nn import SGDM
 from ...skeleton import count, gflops, skeleton
@@ -36,7 +36,6 @@ from . import NAMES, layer
 FIRST_STAGE = 2
 ATTENTION = ("cbam", "ca")
 AT_THE_RATIO = ("sgdm-no-spatial", "sgdm-no-channel", "sgdm-free", "sgdm-short")
-OTHER_RATIOS = (2, 3, 4, 8)
 
 
 def what(layer: type[nn.Module]) -> str:
@@ -57,19 +56,24 @@ def narrowest(layer: type[nn.Module], sgdm: Equipped) -> float:
 
 
 def equipped(model: str | Path, name: str) -> Equipped:
-    """Return a model equipped with an opponent or an ablation, at the places of SGDM.
+    """Return a model equipped with an opponent or an ablation, at the places of SGDM, or with another form of SGDM.
 
     Args:
         model: Model YAML, such as `yolov8n.yaml`.
-        name: One of `NAMES`.
+        name: One of `configs.EQUIPPED`, other than `sgdm`.
 
     Raises:
         ConfigError: If the model cannot be equipped, or the extra `compare` is not installed.
     """
-    cls = layer(name)
+    if name in OTHER_RATIOS:
+        return equip(model, OTHER_RATIOS[name])
     if name in ATTENTION:
-        return equip(model, module=cls.__name__)
+        return equip(model, module=layer(name).__name__)
     sgdm = equip(model)
+    if name == "sgdm-p2":
+        stages = {FIRST_STAGE, *(feature.stage for i in sgdm.blocks if (feature := sgdm.outline[i]))}
+        return equip(model, sgdm.ratio, ",".join(f"P{s}" for s in sorted(stages)))
+    cls = layer(name)
     return equip(model, sgdm.ratio if name in AT_THE_RATIO else narrowest(cls, sgdm), module=cls.__name__)
 
 
@@ -86,11 +90,10 @@ def variants(model: str) -> Iterator[tuple[str, str, Equipped]]:
     yield "sgdm", what(SGDM), sgdm
     for name in NAMES:
         yield name, what(layer(name)), equipped(model, name)
-    stages = {FIRST_STAGE, *(feature.stage for i in sgdm.blocks if (feature := sgdm.outline[i]))}
-    yield "sgdm-p2", "SGDM at the first stage too", equip(model, sgdm.ratio, ",".join(f"P{s}" for s in sorted(stages)))
-    for ratio in OTHER_RATIOS:
+    yield "sgdm-p2", "SGDM at the first stage too", equipped(model, "sgdm-p2")
+    for name, ratio in OTHER_RATIOS.items():
         if ratio != sgdm.ratio:
-            yield f"sgdm-ratio{ratio}", f"SGDM with ratio {ratio}", equip(model, ratio)
+            yield name, f"SGDM with ratio {ratio}", equipped(model, name)
 
 
 def text(model: str, title: str, equipped: Equipped) -> str:
@@ -114,7 +117,7 @@ def opponents(model: str, out: Path | None = None) -> None:
 
     Args:
         model: Model YAML, such as yolov8n.yaml.
-        out: Folder to write yolov8n-cbam.yaml and the like to, for editing; they need no file to be trained.
+        out: Folder to write yolov8n-cbam.yaml and the like to, for editing; by their names they train without a file.
 
     Raises:
         ConfigError: If the model cannot be equipped, or a file exists already.
