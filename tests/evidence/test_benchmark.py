@@ -54,6 +54,21 @@ def test_each_row_is_timed(command):
     assert rows[5][:2] == ["5", "RDConv"]
 
 
+def test_a_layer_of_a_file_is_timed(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "timed_layer.py").write_text(
+        "from torch import nn\nfrom ultralytics_sgdm import register_layer\n"
+        "class Timed(nn.Identity):\n    def __init__(self, c1, c2): super().__init__()\nregister_layer(Timed)\n"
+    )
+    (tmp_path / "m.yaml").write_text(
+        "nc: 1\nbackbone: [[-1, 1, Conv, [16, 3, 2]], [-1, 1, Timed, [16]]]\nhead: [[[1], 1, Detect, [nc]]]"
+    )
+    arguments = ("m.yaml", "layers=timed_layer.py", "rows=True", "imgsz=64", "rounds=1")
+    status, printed, _ = command("sgdm", "benchmark", *arguments)
+    assert status == 0 and "Timed" in printed
+
+
 @pytest.mark.parametrize(
     ("arguments", "message"),
     [
@@ -65,6 +80,7 @@ def test_each_row_is_timed(command):
         (("yolov8n-sdgm.yaml",), "'yolov8n-sdgm.yaml' does not exist; did you mean 'yolov8n-sgdm.yaml'"),
         (("rounds=1",), "name the models"),
         (("nosuch.pt",), "nosuch.pt does not exist"),
+        (("yolov8n.yaml", "layers=nosuch.py"), "layers=nosuch.py does not exist"),
         ((__file__,), "is no model YAML or checkpoint (.pt)"),
         (("yolov8n.yaml", "yolov8n-seg.yaml"), "yolov8n-seg.yaml is a model of the task segment, this takes detect"),
         (("yolov8n.yaml", "rows=True", "out=b.json"), "rows=True prints alone: leave out out="),

@@ -24,6 +24,7 @@ from ultralytics.utils.torch_utils import get_flops
 from ..configs import ConfigError
 from ..extras import extra
 from . import records
+from .training import import_layers
 
 WARM_UP = 2
 
@@ -165,6 +166,7 @@ def benchmark(
     compile: bool = False,
     device: str = "cpu",
     rows: bool = False,
+    layers: list[str] | None = None,
     out: Path | None = None,
 ) -> None:
     """Time models beside each other: inference, ONNX Runtime, a training step, and its memory.
@@ -177,6 +179,7 @@ def benchmark(
         compile: Time torch.compile too: minutes a model, and a C++ compiler.
         device: cpu or cuda:0.
         rows: Time each row of the models instead.
+        layers: Python files that register layers.
         out: JSON file to write.
 
     Raises:
@@ -199,6 +202,7 @@ def benchmark(
         torch.zeros(1, device=where)
     except (RuntimeError, AssertionError) as e:
         raise ConfigError(f"device={device} is not to be had: {str(e).splitlines()[0]}") from e
+    import_layers(layers or ())
     stride = max(_stride(name) for name in models)
     if imgsz < 1 or imgsz % (2 * stride):
         near = max(2 * stride, round(imgsz / (2 * stride)) * 2 * stride)
@@ -221,13 +225,16 @@ def benchmark(
     if out:
         records.keep(result, out)
     kinds = [key for key, value in figures[0].items() if isinstance(value, dict)]
-    print(f"{'model':<26}{'parameters':>12}{'GFLOPs':>8}" + "".join(f"{kind:>24}" for kind in kinds))
+    wide = 2 + max(len(row["model"]) for row in figures)
+    print(f"{'model':<{wide}}{'parameters':>12}{'GFLOPs':>8}" + "".join(f"{kind:>24}" for kind in kinds))
     for row in figures:
         cells = []
         for kind in kinds:
             unit = next(iter(row[kind]))
             cells.append(f"{row[kind][unit]} {unit} ({row[kind]['ratio']:.3f}x)")
-        print(f"{row['model']:<26}{row['parameters']:>12,}{row['gflops']:>8.2f}" + "".join(f"{c:>24}" for c in cells))
+        print(
+            f"{row['model']:<{wide}}{row['parameters']:>12,}{row['gflops']:>8.2f}" + "".join(f"{c:>24}" for c in cells)
+        )
 
 
 def _stride(name: str) -> int:

@@ -85,7 +85,7 @@ def compare(
         runners.check_ray(ray, planned.recipe)
     if planned.bf16 and planned.recipe.get("device", "cpu") == "cpu" and not fast_bf16():
         LOGGER.warning("bf16=True: this CPU has no bfloat16 instructions, float32 is about ten times as fast on it")
-    import_layers(absolute := [str(Path(file).resolve()) for file in planned.layers])
+    absolute = import_layers(planned.layers)
     command = records.command()
     _check_models(planned)
     with records.claimed(out, "out="):
@@ -131,11 +131,6 @@ def _unplanned(
     if double := [arm.name for arm in arms if [a.name for a in arms].count(arm.name) > 1]:
         raise ConfigError(f"{double[0]} is named twice; a repetition of the reference is asked for with repeat=")
     arms += [Arm(f"{arms[0].name}#{i}", models[0]) for i in range(1, repeat + 1)]
-    missing = [file for file in layers or () if not Path(file).is_file()]
-    if missing:
-        raise ConfigError(f"layers={missing[0]} does not exist")
-    if other := [file for file in layers or () if Path(file).suffix != ".py"]:
-        raise ConfigError(f"layers={other[0]} is no Python file (.py)")
     return Plan("", tuple(arms), data, recipe, (tuple(seeds),), 0, 0, "", folds, groups, bf16, tuple(layers or ()))
 
 

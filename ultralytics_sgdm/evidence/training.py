@@ -79,18 +79,25 @@ class Task:
         return json.dumps(asdict(self))
 
 
-def import_layers(files: Sequence[str]) -> None:
-    """Import Python files, by absolute paths, under the names by which checkpoints find the classes in them.
+def import_layers(files: Sequence[str]) -> list[str]:
+    """Import Python files under the names by which checkpoints find the classes in them; return absolute paths.
 
     Raises:
-        ConfigError: If Python finds another module of the name.
+        ConfigError: If there is no such file, or Python finds another module of the name.
     """
-    for file in map(Path, files):
+    for given in files:
+        if not Path(given).is_file():
+            raise ConfigError(f"layers={given} does not exist")
+        if Path(given).suffix != ".py":
+            raise ConfigError(f"layers={given} is no Python file (.py)")
+    absolute = [Path(given).resolve() for given in files]
+    for file in absolute:
         if str(file.parent) not in sys.path:
             sys.path.insert(0, str(file.parent))
         module = importlib.import_module(file.stem)
         if Path(getattr(module, "__file__", None) or "").resolve() != file:
             raise ConfigError(f"layers={file}: Python finds another module named {file.stem}; rename the file")
+    return [str(file) for file in absolute]
 
 
 def check_settings(settings: Mapping[str, Any]) -> None:
