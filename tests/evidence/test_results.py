@@ -32,12 +32,15 @@ def test_tables_are_those_of_the_runs(folder, tmp_path):
     assert (folder / "summary.md").read_text(encoding="utf-8") in EVIDENCE
 
 
-def test_the_table_of_costs_is_that_of_the_benchmark():
-    rows = json.loads((ROOT / "results/benchmark-yolov8n.json").read_text())["rows"]
+@pytest.mark.parametrize(
+    ("file", "pages"), [("benchmark-yolov8n.json", (README, EVIDENCE)), ("benchmark-opponents.json", (EVIDENCE,))]
+)
+def test_the_table_of_costs_is_that_of_the_benchmark(file, pages):
+    rows = json.loads((ROOT / "results" / file).read_text())["rows"]
     for row in rows:
         costs = [value for value in row.values() if isinstance(value, dict)]
         cells = [f"{cost[unit]:.0f} {unit} ({cost['ratio']:.2f})" for cost in costs for unit in cost if unit != "ratio"]
-        assert all(f"| {row['model']} | {' | '.join(cells)} |" in text for text in (README, EVIDENCE))
+        assert all(f"| {Path(row['model']).name} | {' | '.join(cells)} |" in text for text in pages)
 
 
 def test_the_table_of_noise_is_that_of_the_checkpoints():
