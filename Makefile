@@ -31,8 +31,9 @@ lint: $(VENV)/installed-test
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy
 
+# Not with -q, which keeps warnings from being counted.
 docs: $(VENV)/installed-test
-	$(BIN)/python -m mkdocs build --strict -q
+	$(BIN)/python -m mkdocs build --strict
 	@echo "site/index.html"
 
 browser: examples/web/node_modules

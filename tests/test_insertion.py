@@ -159,6 +159,9 @@ class ChannelsLast(nn.Module):
         (models.resnet18, [""], "has no module ''"),
         (models.resnet18, [], "insert takes names of modules such as"),
         (models.resnet18, [3], r"insert takes names of modules .*, got \[3\]"),
+        (models.resnet18, 3, "insert takes names of modules .*, got 3"),
+        (models.resnet18, [["layer3", 2]], "insert takes names of modules"),
+        (models.resnet18, None, "insert takes names of modules .*, got None"),
         (models.resnet18, {"layer1": 2}, "insert takes names of modules .*, got {'layer1': 2}"),
         (models.resnet18, ["fc"], r"'fc' gives \(1, 1000\), a layer needs a feature map"),
         (models.resnet18, {"layer1": {"ration": 2}}, "'layer1': SGDM has no option 'ration', its options are ratio"),
@@ -179,6 +182,30 @@ def test_what_cannot_be_done_is_refused_and_leaves_the_model_alone(make, places,
     assert list(model.state_dict()) == before
     assert not hasattr(model, "sgdm_places")
     assert all(m.training and not m._forward_hooks for m in model.modules())
+
+
+@pytest.mark.filterwarnings("ignore:`torch.jit:FutureWarning", "ignore:`torch.jit:DeprecationWarning")
+def test_what_is_no_module_or_is_compiled_to_torchscript_is_refused():
+    traced = torch.jit.trace(nn.Sequential(nn.Conv2d(3, 8, 1)), torch.rand(1, 3, 8, 8))
+    for model in ("resnet18", traced):
+        with pytest.raises(ConfigError, match=r"insert takes a torch\.nn\.Module that is not scripted or traced, got "):
+            insert(model, ["0"])
+
+
+def test_the_layout_of_channels_is_seen_in_a_square_example_too():
+    with pytest.raises(ConfigError, match=r"'last' gives \(B, H, W, C\)"):
+        insert(ChannelsLast(), ["last"], example=torch.rand(1, 3, 64, 64))
+
+
+def test_a_model_without_modules_has_none():
+    with pytest.raises(ConfigError, match="the model has no module 'x'; it has none"):
+        insert(nn.Identity(), ["x"])
+
+
+def test_what_sgdm_is_compared_with_registers_itself():
+    pytest.importorskip("timm")
+    model = insert(models.resnet18(), ["layer4"], module="TimmCBAM")
+    assert type(model.layer4.sgdm).__name__ == "TimmCBAM"
 
 
 def test_a_layer_is_inserted_once():

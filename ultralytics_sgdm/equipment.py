@@ -19,6 +19,7 @@ import yaml
 from ultralytics.nn import tasks
 
 from .configs import ConfigError, layer_place, near_names, with_scale
+from .evidence.opponents import register
 from .extras import extra
 from .nn.registry import registered_layers
 from .skeleton import Feature, count, features, skeleton
@@ -225,6 +226,7 @@ def _new_file(path: Path) -> Path:
 
 
 def _layer(name: str) -> type[torch.nn.Module]:
+    register(name)
     layers = {layer: entry.cls for layer, entry in registered_layers()}
     if name not in layers:
         allowed = near_names(str(name), list(layers)) or f"; registered are {', '.join(layers)}"

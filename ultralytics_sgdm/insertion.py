@@ -19,6 +19,7 @@ from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
 
 from .configs import ConfigError, reason
+from .evidence.opponents import register
 from .nn.registry import registered_layers
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -55,11 +56,14 @@ def insert(
             at all in a forward pass, or has a layer inserted already. The model is then as it was.
     """
     wanted = _wanted(places)
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise ConfigError(f"insert takes a torch.nn.Module that is not scripted or traced, got {type(model).__name__}")
     named = dict(model.named_modules())
     for name in wanted:
         if name == "" or name not in named:
             near = difflib.get_close_matches(name, named, 3, cutoff=0.5) or [n for n in named if n][:3]
-            raise ConfigError(f"the model has no module {name!r}; there are {', '.join(map(repr, near))}, ...")
+            there = f"there are {', '.join(map(repr, near))}, ..." if near else "it has none"
+            raise ConfigError(f"the model has no module {name!r}; {there}")
         if hasattr(named[name], CHILD):
             raise ConfigError(f"{name!r} has a layer inserted already")
         shared = [
@@ -102,7 +106,10 @@ def insert(
 def _wanted(places: Mapping[str, Mapping[str, Any]] | Iterable[str]) -> dict[str, Mapping[str, Any]]:
     if isinstance(places, str):
         places = [places]
-    wanted = dict(places) if isinstance(places, Mapping) else {name: {} for name in places}
+    try:
+        wanted = dict(places) if isinstance(places, Mapping) else {name: {} for name in places}
+    except TypeError:  # no names, but a number or lists
+        wanted = {}
     if not wanted or not all(isinstance(k, str) and isinstance(v, Mapping) for k, v in wanted.items()):
         form = "['layer3'], or {'layer3': {'ratio': 2}} with options"
         raise ConfigError(f"insert takes names of modules such as {form}, got {places!r}")
@@ -115,6 +122,7 @@ def _through(owner: nn.Module, _: Any, output: Tensor) -> Tensor:
 
 
 def _layer(name: str, wanted: Mapping[str, Mapping[str, Any]]) -> type[nn.Module]:
+    register(name)
     layers = {layer: entry.cls for layer, entry in registered_layers()}
     if name not in layers:
         raise ConfigError(f"module={name!r} is no registered layer; registered are {', '.join(layers)}")
@@ -128,6 +136,7 @@ def _layer(name: str, wanted: Mapping[str, Mapping[str, Any]]) -> type[nn.Module
 
 def _channels(model: nn.Module, chosen: Mapping[str, nn.Module], example: Any) -> dict[str, int]:
     """Return the channels that each chosen module gives, by one forward pass in evaluation mode."""
+    square = example is None or (isinstance(example, Tensor) and len({*example.shape[-2:]}) == 1)
     try:
         outputs = _outputs(model, chosen, example)
     except Exception as e:
@@ -143,7 +152,7 @@ def _channels(model: nn.Module, chosen: Mapping[str, nn.Module], example: Any) -
                 f"{name!r} gives {shape}, a layer needs a feature map (B, C, H, W); choose another module"
             )
         _, c, h, w = found[0].shape
-        if example is None and c == h != w:  # of a square picture
+        if square and c == h != w:  # of a square picture
             raise ConfigError(f"{name!r} gives (B, H, W, C), a layer needs (B, C, H, W); choose another module")
     return {name: found[0].shape[1] for name, found in outputs.items()}
 

@@ -1,7 +1,7 @@
 """What SGDM is compared with: five published modules and the ablations of SGDM itself, as registered layers.
 
-`yolov8n-cbam.yaml` and the like are equipped when they are loaded, as `yolov8n-sgdm.yaml` is, and a row of a YAML that
-names one of these layers registers it. They need the extra `compare`.
+`yolov8n-cbam.yaml` and the like are equipped when they are loaded, as `yolov8n-sgdm.yaml` is, and a row of a YAML, or
+a `module=`, that names one of these layers registers it. They need the extra `compare`.
 """
 
 from __future__ import annotations
@@ -30,7 +30,7 @@ def register(cls: str) -> bool:
     Raises:
         ConfigError: As `layer` does.
     """
-    found = next((name for name, path in NAMES.items() if path.endswith(f".{cls}")), None)
+    found = next((name for name, path in NAMES.items() if path.rpartition(".")[2] == cls), None)
     return found is not None and bool(layer(found))
 
 
