@@ -61,7 +61,14 @@ MALFORMED = {
     ),
     "maps of two sizes": (ROW, "  - [[0, 1], 1, Concat, [1]]", WHERE + "Sizes of tensors must match"),
     "half a pixel": (ROW, "  - [-1, 1, Conv, [8, 3, 2, 3.5]]", WHERE + r"conv2d\(\) received an invalid combination"),
-    "no stride": (ROW, "  - [-1, 1, Conv, [8, 3, 0]]", WHERE),
+    "no stride": (ROW, "  - [-1, 1, Conv, [8, 3, 0]]", WHERE + "s must be 1 or more, got 0; the row is written Conv"),
+    "no kernel": (ROW, "  - [-1, 1, Conv, [8, 0]]", WHERE + "k must be 1 or more, got 0"),
+    "too many channels": (
+        ROW,
+        "  - [-1, 1, Conv, [100000000000]]",
+        WHERE + "c2 must be a number of channels up to 10485",
+    ),
+    "nc missing": ("nc: 3\n", "", r"head row 1 .*: 'nc' is missing; write nc: 80, the data set's replaces it"),
     "unknown module": (ROW, "  - [-1, 1, Cnv, [8]]", WHERE + "unknown module 'Cnv'; did you mean 'Conv'"),
     "no backbone": (BACKBONE, "", "bad.yaml is no model YAML: it lacks the list 'backbone' of rows"),
     "no head": (HEAD, "", "bad.yaml is no model YAML: it lacks the list 'head' of rows"),
@@ -127,6 +134,7 @@ def test_malformed_files_are_named_in_one_line(tmp_path, case, build):
             r"head row 1 \(layer 5\), .*: a model ends in the head of a task, such ",
         ),
         (ROW, "  - [-1, 1, Conv, [8, 3, 2, -1]]", WHERE + "negative padding is not supported"),
+        (ROW, "  - [-1, 1, Detect, [nc]]", WHERE + r"Detect reads several layers: .*, such as \[-1\] or \[-1, 6\]"),
     ],
 )
 def test_what_shows_when_a_model_is_built_is_named_too(tmp_path, old, new, message):

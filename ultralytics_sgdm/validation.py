@@ -23,6 +23,8 @@ SECTIONS = ("backbone", "head")
 ROW = "[from, repeats, module, arguments]"
 POSITIVE = ("nc", "channels", "reg_max", "depth_multiple", "width_multiple")  # values of the top level
 CHANNELS = ("c2", "cm")  # arguments that layers call so
+SIZES = ("k", "s")  # of kernels and strides
+MOST_CHANNELS = 2**20  # far above any layer's: one with as many would not fit into memory
 
 
 class _Loader(getattr(yaml, "CSafeLoader", yaml.SafeLoader)):  # type: ignore[misc]
@@ -105,6 +107,9 @@ def check_model(spec: Mapping[str, Any]) -> None:
             raise ConfigTypeError(f"{name}: {key} is {spec[key]!r}, it must be a number above 0")
     _check_scales(spec)
     check_rows(spec)
+    for i, (*_, args) in enumerate([*spec["backbone"], *spec["head"]]):
+        if "nc" in args and not spec.get("nc"):
+            raise ConfigKeyError(f"{layer_place(spec, i)}: 'nc' is missing; write nc: 80, the data set's replaces it")
 
 
 def _check_scales(spec: Mapping[str, Any]) -> None:
@@ -227,8 +232,13 @@ def _argument_problem(shape: Form, args: Sequence[Any], is_name: Callable[[str],
         return f"{len(given)} arguments, {shape.name} takes at most {len(shape.parameters)}"
     for parameter, value in zip(shape.parameters, given, strict=False):
         value = _literal(value) if isinstance(value, str) and not is_name(value) else value
-        if parameter.name in CHANNELS and not _positive(value) and not (isinstance(value, str) and is_name(value)):
+        named = isinstance(value, str) and is_name(value)
+        if parameter.name in CHANNELS and not named and not _positive(value):
             return f"{parameter.name} must be a number of channels above 0, got {value!r}"
+        if parameter.name in CHANNELS and not named and value > MOST_CHANNELS:
+            return f"{parameter.name} must be a number of channels up to {MOST_CHANNELS}, got {value!r}"
+        if parameter.name in SIZES and isinstance(value, int) and value < 1:
+            return f"{parameter.name} must be 1 or more, got {value!r}"
         if type(parameter.default) in (int, float) and isinstance(value, str) and not is_name(value):
             return f"{parameter.name} must be a number, got {value!r}"
     return None

@@ -128,7 +128,7 @@ def test_the_command_of_an_unknown_ultralytics(shell, tmp_path):
     [
         ("from ultralytics.nn import tasks; del tasks.BaseModel.load", "pretrained weights do not follow"),
         ("from ultralytics.utils import dist; del dist.torch_save", "multi-GPU training and tuning"),
-        ("from ultralytics.engine.trainer import BaseTrainer as B; del B.check_resume", "freeze=stock has no effect"),
+        ("from ultralytics.engine.trainer import BaseTrainer as B; del B.check_resume", "freeze=stock is refused"),
         ("import sys; sys.modules['ultralytics.engine.exporter'] = None", "half-precision ONNX"),
         ("import ultralytics.data.utils as u; del u.check_file", "shipped YAMLs are not found"),
     ],
@@ -138,6 +138,28 @@ def test_a_seam_that_is_gone_takes_its_feature_alone(python, gone, missing):
     assert said["WARNINGS"].startswith("1 ") and missing in said["WARNINGS"]
     assert "AttributeError" in said["WARNINGS"] or "ModuleNotFoundError" in said["WARNINGS"]
     assert said["STOCK"] == "23" and said["OURS"] == "C2fSGDM"
+
+
+@pytest.mark.parametrize("gone", ["check_resume", "_setup_train"])
+def test_freezing_that_cannot_be_is_refused(python, tmp_path, gone):
+    (tmp_path / "images").mkdir()
+    (tmp_path / "d.yaml").write_text("train: images\nval: images\nnames: [a]\n")
+    tail = """
+    import ultralytics_sgdm
+    from ultralytics.engine.trainer import BaseTrainer
+    if "check_resume" not in vars(BaseTrainer):
+        BaseTrainer.check_resume = lambda *a, **k: None
+    from ultralytics.models.yolo.detect import DetectionTrainer
+    options = {"model": "yolov8n-sgdm.yaml", "data": "d.yaml"}
+    print("OTHER", type(DetectionTrainer(overrides=options | {"freeze": 3})).__name__)
+    try:
+        DetectionTrainer(overrides=options | {"freeze": "stock"})
+    except Exception as e:
+        print("STOCK", type(e).__name__, e)
+    """
+    said = python(f"from ultralytics.engine.trainer import BaseTrainer as B; del B.{gone}\n", textwrap.dedent(tail))
+    assert said["OTHER"] == "DetectionTrainer"
+    assert said["STOCK"].startswith("ConfigVersionError freeze=stock does not work with Ultralytics ")
 
 
 def test_a_version_outside_the_range_is_warned_of_once(python):

@@ -14,7 +14,7 @@ SEAMS = {  # in the order of their need, each with what is so without it
     "names": "shipped YAMLs are not found by their names, and mistakes in a YAML get no explanation",
     "workers": "multi-GPU training and tuning do not know registered layers",
     "transfer": "pretrained weights do not follow inserted rows",
-    "freezing": "freeze=stock has no effect",
+    "freezing": "freeze=stock is refused",
     "export": "half-precision ONNX files are not put in order, and onnx.checker refuses them",
 }
 _warned: set[str] = set()

@@ -12,11 +12,13 @@ from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any, Literal
 
+import ultralytics
 from torch import nn
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import unwrap_model
 
+from .. import versions
 from ..configs import ConfigError, ConfigVersionError
 from ..skeleton import count
 from ..transfer import added_modules, is_untrained, stock_norms, stock_parameters
@@ -26,9 +28,16 @@ _NAMES = "freeze_layer_names"
 
 
 def install() -> None:
-    """Add the value `stock` to the argument `freeze` of training: only SGDM and other added modules learn."""
-    wrap(BaseTrainer, "check_resume", _checking_freeze)
-    wrap(BaseTrainer, "_setup_train", _proving_freeze)
+    """Add the value `stock` to the argument `freeze` of training: only SGDM and other added modules learn.
+
+    Where that cannot be, a trainer with this value is refused.
+    """
+    try:
+        wrap(BaseTrainer, "check_resume", _checking_freeze)
+        wrap(BaseTrainer, "_setup_train", _proving_freeze)
+    except AttributeError:
+        wrap(BaseTrainer, "__init__", _refusing_stock)
+        raise
     setattr(BaseTrainer, _NAMES, property(_get_names, _set_names))
 
 
@@ -118,6 +127,17 @@ def _check_layers(given: Any, layers: Iterable[int | str], model: nn.Module) -> 
             raise ConfigError(f"freeze={given!r}: no parameter has a name with 'model.{x}.'")
         if isinstance(x, int) and x >= len(model.model):
             raise ConfigError(f"freeze={given!r}: there is no layer {x}, the layers are 0 to {len(model.model) - 1}")
+
+
+def _refusing_stock(init: Callable) -> Callable:
+    def make(self: BaseTrainer, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if self.args.freeze == "stock":
+            raise ConfigVersionError(
+                f"freeze=stock does not work with Ultralytics {ultralytics.__version__}; tested is {versions.TESTED}"
+            )
+
+    return make
 
 
 def _proving_freeze(setup_train: Callable) -> Callable:

@@ -219,8 +219,9 @@ def _explain(error: Exception, d: dict, names: dict[str, Any]) -> Exception:
         return config_error(
             f"{yaml_name(d)}: activation {d.get('activation')!r}: {reason(error)}; it must be such as nn.SiLU()", error
         )
-    name = [*d["backbone"], *d["head"]][i][2]
+    source, _, name, _ = [*d["backbone"], *d["head"]][i]
     shape = _form(name)
-    return config_error(
-        f"{layer_place(d, i)}: {reason(error)}{f'; the row is written {shape}' if shape else ''}", error
-    )
+    text = reason(error)
+    if isinstance(source, int) and text == "'int' object is not iterable":
+        text = f"{name} reads several layers: the first entry is a list of them, such as [{source}] or [-1, 6]"
+    return config_error(f"{layer_place(d, i)}: {text}{f'; the row is written {shape}' if shape else ''}", error)
