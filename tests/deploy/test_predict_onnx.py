@@ -487,5 +487,7 @@ def test_it_is_a_command_of_yolo_too(command, mistake, models, pictures, tmp_pat
     assert "takes 4 pictures at a time: batch=2 is filled up to it" in error
     assert {f.name for f in Path("predictions").iterdir()} == {"a[1.jpg", "b=2.jpg", "predictions.json"}
     assert mistake("predict", models["fixed"], "nowhere.jpg") == "source nowhere.jpg does not exist"
-    assert "its arguments are: SOURCES ..., model=, " in mistake("predict", models["fixed"], "source=a.jpg")
+    assert "has no argument source=; sources are written by themselves: yolo sgdm predict MODEL a.jpg" in mistake(
+        "predict", models["fixed"], "source=a.jpg"
+    )
     assert "agnostic and iou have no effect" in command("sgdm", "predict", models["nms"], "b=2.jpg", "iou=0.5")[2]
