@@ -21,6 +21,7 @@ from ..configs import ConfigError, ConfigVersionError
 from ..skeleton import count
 from ..transfer import added_modules, is_untrained, stock_norms, stock_parameters
 from .patching import wrap
+from .refusal import version_error
 
 _NAMES = "freeze_layer_names"
 
@@ -123,6 +124,8 @@ def _check_layers(given: Any, layers: Iterable[int | str], model: nn.Module) -> 
 def _proving_freeze(setup_train: Callable) -> Callable:
     def setup(self: BaseTrainer, *args: Any, **kwargs: Any) -> Any:
         result = setup_train(self, *args, **kwargs)
+        if self.args.freeze == "stock" and _NAMES not in vars(self):
+            raise version_error("freeze=stock", f"the trainer has no {_NAMES}")
         if self.args.freeze == "stock" and any(p.requires_grad for _, p in stock_parameters(_student(self))):
             raise ConfigVersionError("freeze=stock: this trainer sets stock layers free after they were frozen")
         return result
