@@ -70,7 +70,7 @@ def test_a_parser_that_another_plugin_replaced_is_named(python):
     assert said["STOCK"] == "23"
     assert said["WARNINGS"].startswith("1 ")
     assert "parse_model was replaced by rival.Parser; import ultralytics_sgdm before it" in said["WARNINGS"]
-    assert "C2fSGDM needs another Ultralytics than" in said["OURS"]
+    assert "C2fSGDM does not work here: TypeError: parse_model was replaced by rival.Parser; import" in said["OURS"]
 
 
 def test_a_keyword_more_in_the_parser_is_passed_on(python, tmp_path):
@@ -109,7 +109,8 @@ def test_with_a_parser_that_is_not_known_stock_models_go_on_with_one_warning(pyt
         in said["WARNINGS"]
     )
     assert said["OURS"].startswith("ConfigVersionError yolov8n-sgdm.yaml, backbone row 5 (layer 4)")
-    assert "C2fSGDM needs another Ultralytics than 8.9.0; tested is Ultralytics 8.4." in said["OURS"]
+    assert "C2fSGDM does not work here: OSError: could not get source code; tested is Ultralytics 8.4." in said["OURS"]
+    assert said["OURS"].endswith("this is 8.9.0")
 
 
 def test_the_command_of_an_unknown_ultralytics(shell, tmp_path):
@@ -131,6 +132,10 @@ def test_the_command_of_an_unknown_ultralytics(shell, tmp_path):
         ("from ultralytics.engine.trainer import BaseTrainer as B; del B.check_resume", "freeze=stock is refused"),
         ("import sys; sys.modules['ultralytics.engine.exporter'] = None", "half-precision ONNX"),
         ("import ultralytics.data.utils as u; del u.check_file", "shipped YAMLs are not found"),
+        (
+            "import builtins; from ultralytics.nn import tasks; builtins.YAML = tasks.YAML; del tasks.YAML",
+            "mistakes in a YAML get no explanation",
+        ),
     ],
 )
 def test_a_seam_that_is_gone_takes_its_feature_alone(python, gone, missing):
@@ -140,26 +145,60 @@ def test_a_seam_that_is_gone_takes_its_feature_alone(python, gone, missing):
     assert said["STOCK"] == "23" and said["OURS"] == "C2fSGDM"
 
 
-@pytest.mark.parametrize("gone", ["check_resume", "_setup_train"])
-def test_freezing_that_cannot_be_is_refused(python, tmp_path, gone):
-    (tmp_path / "images").mkdir()
-    (tmp_path / "d.yaml").write_text("train: images\nval: images\nnames: [a]\n")
-    tail = """
-    import ultralytics_sgdm
-    from ultralytics.engine.trainer import BaseTrainer
-    if "check_resume" not in vars(BaseTrainer):
-        BaseTrainer.check_resume = lambda *a, **k: None
-    from ultralytics.models.yolo.detect import DetectionTrainer
-    options = {"model": "yolov8n-sgdm.yaml", "data": "d.yaml"}
-    print("OTHER", type(DetectionTrainer(overrides=options | {"freeze": 3})).__name__)
+def test_a_module_that_may_not_be_imported_is_left_alone(python):
+    said = python("import sys; sys.modules['ultralytics.solutions'] = None")
+    assert (said["WARNINGS"], said["STOCK"], said["OURS"]) == ("0", "23", "C2fSGDM")
+
+
+FREEZE = """
+from ultralytics.models.yolo.detect import DetectionTrainer
+options = {"model": "yolov8n-sgdm.yaml", "data": "coco8.yaml", "device": "cpu", "exist_ok": True}
+class Trainer(DetectionTrainer):
+    def get_dataset(self):
+        return {"nc": 1, "channels": 3, "names": {0: "a"}, "train": ".", "val": "."}
+for freeze in (None, "stock"):
     try:
-        DetectionTrainer(overrides=options | {"freeze": "stock"})
+        trainer = Trainer(overrides={**options, "freeze": freeze})
+        trainer._setup_train()
     except Exception as e:
-        print("STOCK", type(e).__name__, e)
-    """
-    said = python(f"from ultralytics.engine.trainer import BaseTrainer as B; del B.{gone}\n", textwrap.dedent(tail))
-    assert said["OTHER"] == "DetectionTrainer"
-    assert said["STOCK"].startswith("ConfigVersionError freeze=stock does not work with Ultralytics ")
+        print("STOCKFROZEN" if freeze else "PLAIN", type(e).__name__, e)
+"""
+
+
+def test_freezing_that_would_be_lost_is_refused(python):
+    said = python(
+        "from ultralytics.engine.trainer import BaseTrainer as B; B.setup = B._setup_train; del B._setup_train",
+        TAIL + FREEZE,
+    )
+    assert said["WARNINGS"].startswith("1 ") and "freeze=stock is refused (AttributeError: " in said["WARNINGS"]
+    assert said["PLAIN"].startswith("AttributeError")  # made; it is the test that calls what is gone
+    assert said["STOCKFROZEN"].startswith("ConfigVersionError freeze=stock does not work here: AttributeError: ")
+    assert "tested is Ultralytics 8.4." in said["STOCKFROZEN"]
+
+
+def test_a_trainer_that_freezes_by_another_attribute_is_named(python):
+    said = python(
+        "",
+        TAIL
+        + """
+from types import SimpleNamespace
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics_sgdm.plugin.freezing import _proving_freeze
+trainer = object.__new__(BaseTrainer)
+trainer.args, trainer.model = SimpleNamespace(freeze="stock"), YOLO("yolov8n-sgdm.yaml").model
+try:
+    _proving_freeze(lambda self: None)(trainer)
+except Exception as e:
+    print("PROVED", type(e).__name__, e)
+""",
+    )
+    assert said["PROVED"].startswith("ConfigVersionError freeze=stock does not work here: the trainer has no freeze_la")
+
+
+def test_an_ultralytics_without_a_layer_that_ours_is_made_of_is_named(shell, tmp_path):
+    script = "import ultralytics.nn.modules as m; del m.A2C2f; import ultralytics_sgdm"
+    out = shell(sys.executable, "-c", script, cwd=tmp_path, status=1).splitlines()[-1]
+    assert "A2C2f" in out and "; ultralytics_sgdm was tested with Ultralytics 8.4." in out
 
 
 def test_a_version_outside_the_range_is_warned_of_once(python):

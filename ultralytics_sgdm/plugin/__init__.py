@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from contextlib import suppress
 
 import ultralytics
 from ultralytics.utils import LOGGER
@@ -17,6 +18,7 @@ SEAMS = {  # in the order of their need, each with what is so without it
     "freezing": "freeze=stock is refused",
     "export": "half-precision ONNX files are not put in order, and onnx.checker refuses them",
 }
+UNSAFE = {"parser": "refuse_models", "freezing": "refuse_freezing"}  # seams whose loss must not pass in silence
 _warned: set[str] = set()
 
 
@@ -24,7 +26,7 @@ def install() -> None:
     """Make Ultralytics parse, find, load and distribute models with registered layers; again is the same as once.
 
     Stock models stay usable whatever the installed version: a seam that does not fit it is left out, and one warning
-    names what is missing and the versions that were tested.
+    names what is missing and the versions that were tested; what would do another thing than asked is refused.
     """
     missing = []
     for name, without in SEAMS.items():
@@ -32,9 +34,11 @@ def install() -> None:
             seam = importlib.import_module(f"{__name__}.{name}")
             seam.install()
         except Exception as e:
-            missing.append(f"{without} ({type(e).__name__}: {e})")
-            if name == "parser":
-                importlib.import_module(f"{__name__}.refusal").install()
+            why = f"{type(e).__name__}: {e}"
+            missing.append(f"{without} ({why})")
+            if name in UNSAFE:
+                with suppress(ImportError):  # no trainer is there that could do harm
+                    getattr(importlib.import_module(f"{__name__}.refusal"), UNSAFE[name])(why)
     _warn(missing)
 
 

@@ -23,7 +23,7 @@ def install() -> None:
 def _in_order(export_onnx: Callable) -> Callable:
     def export(self: Exporter, *args: Any, **kwargs: Any) -> Any:
         file = export_onnx(self, *args, **kwargs)
-        if self.args.format == "onnx" and self.args.quantize == 16 and self.device.type == "cpu":
+        if self.args.format == "onnx" and getattr(self.args, "quantize", None) == 16 and self.device.type == "cpu":
             import onnx
             from onnxruntime.transformers.onnx_model import OnnxModel
 

@@ -12,32 +12,24 @@ from collections.abc import Callable, Iterable
 from numbers import Integral, Real
 from typing import Any, Literal
 
-import ultralytics
 from torch import nn
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import unwrap_model
 
-from .. import versions
 from ..configs import ConfigError, ConfigVersionError
 from ..skeleton import count
 from ..transfer import added_modules, is_untrained, stock_norms, stock_parameters
 from .patching import wrap
+from .refusal import version_error
 
 _NAMES = "freeze_layer_names"
 
 
 def install() -> None:
-    """Add the value `stock` to the argument `freeze` of training: only SGDM and other added modules learn.
-
-    Where that cannot be, a trainer with this value is refused.
-    """
-    try:
-        wrap(BaseTrainer, "check_resume", _checking_freeze)
-        wrap(BaseTrainer, "_setup_train", _proving_freeze)
-    except AttributeError:
-        wrap(BaseTrainer, "__init__", _refusing_stock)
-        raise
+    """Add the value `stock` to the argument `freeze` of training: only SGDM and other added modules learn."""
+    wrap(BaseTrainer, "check_resume", _checking_freeze)
+    wrap(BaseTrainer, "_setup_train", _proving_freeze)
     setattr(BaseTrainer, _NAMES, property(_get_names, _set_names))
 
 
@@ -129,20 +121,11 @@ def _check_layers(given: Any, layers: Iterable[int | str], model: nn.Module) -> 
             raise ConfigError(f"freeze={given!r}: there is no layer {x}, the layers are 0 to {len(model.model) - 1}")
 
 
-def _refusing_stock(init: Callable) -> Callable:
-    def make(self: BaseTrainer, *args: Any, **kwargs: Any) -> None:
-        init(self, *args, **kwargs)
-        if self.args.freeze == "stock":
-            raise ConfigVersionError(
-                f"freeze=stock does not work with Ultralytics {ultralytics.__version__}; tested is {versions.TESTED}"
-            )
-
-    return make
-
-
 def _proving_freeze(setup_train: Callable) -> Callable:
     def setup(self: BaseTrainer, *args: Any, **kwargs: Any) -> Any:
         result = setup_train(self, *args, **kwargs)
+        if self.args.freeze == "stock" and _NAMES not in vars(self):
+            raise version_error("freeze=stock", f"the trainer has no {_NAMES}")
         if self.args.freeze == "stock" and any(p.requires_grad for _, p in stock_parameters(_student(self))):
             raise ConfigVersionError("freeze=stock: this trainer sets stock layers free after they were frozen")
         return result

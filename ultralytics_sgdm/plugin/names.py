@@ -42,7 +42,8 @@ def install() -> None:
     wrap(ultralytics.data.utils, "check_det_dataset", _asking_for_data, everywhere=True)
     wrap(tasks, "yaml_model_load", _loading_models, everywhere=True)
     wrap(tasks, "guess_model_task", _asking_for_head, everywhere=True)
-    tasks.YAML = _ModelYAML
+    if tasks.YAML is not _ModelYAML:
+        tasks.YAML = _ModelYAML
 
 
 def _finding_yamls(check_file: Callable) -> Callable:

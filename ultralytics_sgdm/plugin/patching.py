@@ -7,6 +7,7 @@ import inspect
 import sys
 from collections.abc import Callable
 from pathlib import Path
+from types import ModuleType
 from typing import Any
 
 import ultralytics
@@ -39,9 +40,10 @@ def wrap(owner: Any, name: str, make: Callable[[Callable], Callable], everywhere
     setattr(owner, _DONE, done | {name})
     if everywhere:
         for key, module in list(sys.modules.items()):
-            held = vars(module).get(name) if key.partition(".")[0] == "ultralytics" else None
-            if held is current or (held is not None and held is inspect.unwrap(current)):
-                setattr(module, name, ours)
+            if key.partition(".")[0] == "ultralytics" and isinstance(module, ModuleType):  # None: not to be imported
+                held = vars(module).get(name)
+                if held is not None and (held is current or held is inspect.unwrap(current)):
+                    setattr(module, name, ours)
 
 
 def _is_stock(function: Any) -> bool:

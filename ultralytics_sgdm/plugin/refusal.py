@@ -1,10 +1,12 @@
-"""Where the parser is one that cannot be extended: stock models are built as ever, ours are refused by one line.
+"""What is refused where a seam does not fit: models with our layers, and `freeze=stock`. Stock use goes on as ever.
 
-The fact: every model is built by `nn.tasks.parse_model`, whatever it does inside.
+The facts: every model is built by `nn.tasks.parse_model`, whatever it does inside, and every trainer has its arguments
+in `args` once it is made.
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -17,28 +19,46 @@ from ..nn.registry import registered_layers
 from .patching import wrap
 
 
-def install() -> None:
+def refuse_models(why: str) -> None:
     """Refuse models with registered layers."""
     if hasattr(tasks, "parse_model"):
-        wrap(tasks, "parse_model", _refusing, everywhere=True)
+        wrap(tasks, "parse_model", functools.partial(_refusing_layers, why), everywhere=True)
     else:
-        tasks.parse_model = _no_parser  # for what of ours builds models
+        tasks.parse_model = functools.partial(_no_parser, why)  # for what of ours builds models
 
 
-def _refusing(parser: Callable) -> Callable:
+def refuse_freezing(why: str) -> None:
+    """Refuse `freeze=stock`, which would train what it must not."""
+    from ultralytics.engine.trainer import BaseTrainer  # only now: a version without it can do the rest
+
+    wrap(BaseTrainer, "__init__", functools.partial(_refusing_stock, why))
+
+
+def version_error(what: str, why: str) -> ConfigVersionError:
+    """Return the error of what does not work with the installed Ultralytics."""
+    installed = f"tested is {versions.TESTED}, this is {ultralytics.__version__}"
+    return ConfigVersionError(f"{what} does not work here: {why}; {installed}")
+
+
+def _refusing_layers(why: str, parser: Callable) -> Callable:
     def parse_model(d: dict, *args: Any, **kwargs: Any) -> Any:
         known = {name for name, _ in registered_layers()}
         for i, row in enumerate([*d["backbone"], *d["head"]]):
             if row[2] in known:
-                raise ConfigVersionError(f"{layer_place(d, i)}: {row[2]} {_needs()}")
+                raise version_error(f"{layer_place(d, i)}: {row[2]}", why)
         return parser(d, *args, **kwargs)
 
     return parse_model
 
 
-def _no_parser(d: dict, *_: Any, **__: Any) -> Any:
-    raise ConfigVersionError(f"{yaml_name(d)}: its layers cannot be built, ultralytics_sgdm {_needs()}")
+def _no_parser(why: str, d: dict, *_: Any, **__: Any) -> Any:
+    raise version_error(f"{yaml_name(d)}: building its layers", why)
 
 
-def _needs() -> str:
-    return f"needs another Ultralytics than {ultralytics.__version__}; tested is {versions.TESTED}"
+def _refusing_stock(why: str, init: Callable) -> Callable:
+    def make(self: Any, *args: Any, **kwargs: Any) -> None:
+        init(self, *args, **kwargs)
+        if self.args.freeze == "stock":
+            raise version_error("freeze=stock", why)
+
+    return make
