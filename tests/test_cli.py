@@ -247,3 +247,8 @@ def test_checks_says_whose_yolo_is_on_path(command, monkeypatch, tmp_path, scrip
     assert status == 0
     assert f"ultralytics_sgdm {__version__}" in out
     assert says in out.splitlines()[-1]
+
+
+def test_a_command_of_ultralytics_is_not_taken_for_one_of_ours(command):
+    status, _, error = command("predict", "source=a[b")
+    assert status == 2 and "unmatched '['" in error and "yolo sgdm" not in error

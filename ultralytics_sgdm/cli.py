@@ -198,7 +198,7 @@ def _mistake(error: BaseException | None) -> BaseException | None:
 def _ours(argv: Sequence[str]) -> str:
     """Return a hint at `yolo sgdm` if a command line that Ultralytics refuses begins like one of ours."""
     name = argv[0].casefold() if argv else ""
-    return f"; did you mean 'yolo sgdm {name}'?" if name in COMMANDS else near_names(name, ["sgdm"])
+    return f"; did you mean 'yolo sgdm {name}'?" if name in COMMANDS.keys() - cfg.MODES else near_names(name, ["sgdm"])
 
 
 def _missing_file(error: Exception, argv: Sequence[str]) -> ConfigError | None:

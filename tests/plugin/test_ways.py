@@ -111,6 +111,33 @@ def test_the_command_line_started_for_several_data_sets(folder, options, tmp_pat
     assert_frozen(folder, tmp_path / "multitrain/small/weights/last.pt")
 
 
+def test_the_trainers_made_for_several_data_sets(folder, options, tmp_path):
+    """A callback of the user's makes Ultralytics train here, by one trainer for each set."""
+    model = YOLO(folder / "sgdm.pt")
+    model.add_callback("on_train_start", lambda trainer: None)
+    model.train(freeze="stock", **{**options, "data": [options["data"]], "name": None})
+    assert_frozen(folder, tmp_path / "multitrain/small/weights/last.pt")
+
+
+@pytest.mark.parametrize(
+    "load",
+    [
+        "import torch; torch.load({!r}, weights_only=False)",
+        "import pickle; pickle.load(open({!r} + '.pkl', 'rb'))",
+        "from ultralytics.nn.autobackend import AutoBackend; AutoBackend({!r})",
+        "from ultralytics.nn.tasks import load_checkpoint; load_checkpoint({!r})",
+    ],
+    ids=["torch.load", "pickle", "AutoBackend", "load_checkpoint"],
+)
+def test_whoever_loads_a_model_of_ours_has_the_plugin(shell, folder, tmp_path, load):
+    file = folder / "sgdm.pt"
+    (folder / "sgdm.pt.pkl").write_bytes(pickle.dumps(YOLO(file)))
+    script = (
+        "; from ultralytics.engine.trainer import BaseTrainer; print('HAS', hasattr(BaseTrainer, 'freeze_layer_names'))"
+    )
+    assert "HAS True" in shell(sys.executable, "-c", load.format(str(file)) + script, cwd=tmp_path)
+
+
 def test_tuning(folder, options, tmp_path):
     YOLO(folder / "sgdm.pt").tune(iterations=1, freeze="stock", space={"box": (5.0, 6.0)}, **options)
     assert_frozen(folder, tmp_path / "run/weights/last.pt")
