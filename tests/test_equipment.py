@@ -123,6 +123,11 @@ def test_a_numbered_layer_without_a_composite_gets_a_row():
     assert rows(spec)[-1][0] == [16, 19, 22]
 
 
+def test_what_sgdm_is_compared_with_registers_itself():
+    pytest.importorskip("timm")
+    assert equip("yolov8n.yaml", module="TimmCBAM").added == 24_252
+
+
 def test_module_puts_another_registered_layer_into_rows(own_layer):
     equipped = equip("yolov8n.yaml", module="RDConv", at="P5", ratio=6)
     assert [rows(equipped.spec)[i] for i in equipped.blocks] == [[-1, 1, "RDConv", [1024, 3, 1, 6]]] * 2
