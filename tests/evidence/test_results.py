@@ -67,3 +67,10 @@ def test_the_page_on_a_lower_map_has_what_was_measured():
         assert f"| {' | '.join(cells)} |" in page
         if row["arm"] == "yolov8n-sgdm":
             assert f"it is {cells[2]}," in README
+
+
+def test_readme_has_the_figure_of_natural_photographs():
+    with (ROOT / "results/finetune-animals/summary.csv").open(encoding="utf-8") as f:
+        row = next(row for row in csv.DictReader(f) if row["arm"] == "yolov8n-sgdm")
+    difference, half = (float(row[f"mAP50-95 {key}"]) for key in ("difference", "+- both"))
+    assert f"natural photographs {difference:+.1f} ± {half:.1f}." in README
