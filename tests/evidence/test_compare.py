@@ -120,6 +120,7 @@ def test_no_figure_is_reported_under_another_recipe(project, mistake, command):
     arguments = [a for a in COMMAND if not a.startswith(("epochs", "seeds"))]
     assert command(*arguments, "epochs=1", "seeds=0", "out=res")[0] == 0
     assert len(record("tiny-0")["curve"]) == 1
+    assert not Path("res/curves.png").exists()
     assert record("tiny-0")["parameters"] != before["parameters"]
 
 

@@ -1,7 +1,7 @@
 import numpy as np
 import pytest
 
-from ultralytics_sgdm.evidence import statistics
+from ultralytics_sgdm.evidence import report, statistics
 
 pytest.importorskip("scipy")
 
@@ -13,6 +13,12 @@ def test_the_interval_of_a_paired_difference_is_students():
     assert statistics.paired({0: 3.0}, {0: 1.0}).half is None
     with pytest.raises(ValueError, match="no seed is common"):
         statistics.paired({0: 3.0}, {1: 1.0})
+
+
+def test_where_no_seed_differs_nothing_is_said_of_what_is_needed():
+    runs = {"a": {seed: {None: {"mAP50-95": 0.0}} for seed in range(3)}}
+    text = report.power(runs, None)
+    assert "No two seeds of an arm differ" in text and "| difference |" not in text
 
 
 def test_a_pooled_spread_leaves_the_means_of_the_groups_out():

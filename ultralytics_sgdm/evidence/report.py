@@ -80,8 +80,11 @@ class Report:
             points = {arm: list(differences(self.runs, self.analysis, arm, METRIC).values()) for arm in self.runs}
             plots.differences(rows, points, METRIC, self.confidence, self.out / "differences.png")
         curves = {arm: [run["curve"] for run in _flat(runs)] for arm, runs in self.runs.items()}
-        if self.plan.recipe.get("val", True):  # else the last epoch alone was validated
+        validated = self.plan.recipe.get("val", True)  # else the last epoch alone was
+        if validated and any(len(curve) > 1 for runs in curves.values() for curve in runs):
             plots.curves(curves, METRIC, self.out / "curves.png")
+        else:
+            (self.out / "curves.png").unlink(missing_ok=True)
 
     def text(self) -> str:
         """Return the report for people."""
@@ -320,6 +323,9 @@ def power(runs: Runs, analysis: Mapping[str, Any] | None) -> str:
     if spread is None:
         return "\n".join(lines) + "\n"
     sd, df = spread
+    if sd == 0:
+        lines.append("No two seeds of an arm differ, so what is needed cannot be told.")
+        return "\n".join(lines) + "\n"
     errors = [kept["pictures_error"] for kept in analysis["both"][METRIC].values()] if analysis else []
     by_pictures, pictures = (float(np.mean(errors)), analysis["pictures"]) if analysis and errors else (0.0, 0)
     lines.append(f"Spread over seeds, pooled over all arms: {sd:.2f} points ({df} degrees of freedom).")
