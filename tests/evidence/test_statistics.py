@@ -19,6 +19,10 @@ def test_where_no_seed_differs_nothing_is_said_of_what_is_needed():
     runs = {"a": {seed: {None: {"mAP50-95": 0.0}} for seed in range(3)}}
     text = report.power(runs, None)
     assert "No two seeds of an arm differ" in text and "| difference |" not in text
+    runs["a"][0][None]["mAP50-95"] = 0.02
+    text = report.power(runs, None)
+    assert "Spread over seeds, pooled over all arms: 1.15 points (2 degrees of freedom)." in text
+    assert "| difference | seeds an arm needs at 80 % power |" in text and "\n| 2.0 | 7 |  |\n" in text
 
 
 def test_a_pooled_spread_leaves_the_means_of_the_groups_out():
