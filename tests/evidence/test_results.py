@@ -74,3 +74,16 @@ def test_readme_has_the_figure_of_natural_photographs():
         row = next(row for row in csv.DictReader(f) if row["arm"] == "yolov8n-sgdm")
     difference, half = (float(row[f"mAP50-95 {key}"]) for key in ("difference", "+- both"))
     assert f"natural photographs {difference:+.1f} ± {half:.1f}." in README
+
+
+def test_readme_has_the_costs_of_the_other_machine():
+    rows = json.loads((ROOT / "results/benchmark-opponents.json").read_text())["rows"]
+    kinds = ("pytorch", "onnxruntime", "training_step")
+    sgdm, condconv = (
+        [row[kind]["ratio"] for kind in kinds]
+        for name in ("yolov8n-sgdm.yaml", "yolov8n-condconv.yaml")
+        for row in rows
+        if row["model"] == name
+    )
+    assert "SGDM takes {:.2f}, {:.2f} and {:.2f} of the stock model".format(*sgdm) in README
+    assert all(theirs < ours for theirs, ours in zip(condconv, sgdm, strict=True))

@@ -42,7 +42,7 @@ def install() -> None:
     wrap(ultralytics.data.utils, "check_det_dataset", _asking_for_data, everywhere=True)
     wrap(tasks, "yaml_model_load", _loading_models, everywhere=True)
     wrap(tasks, "guess_model_task", _asking_for_head, everywhere=True)
-    if tasks.YAML is not _ModelYAML:
+    if tasks.YAML is not _ModelYAML:  # an AttributeError where models are read in another way
         tasks.YAML = _ModelYAML
 
 
