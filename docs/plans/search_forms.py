@@ -6,12 +6,15 @@ channel branch, and asymmetric static kernels that guide.
 
 from __future__ import annotations
 
+from collections.abc import Sequence
+
 import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
 
 from ultralytics_sgdm import register_layer
-from ultralytics_sgdm.nn.dynamic import ChannelBranch, razor_width, zero_init
+from ultralytics_sgdm.nn.dynamic import ChannelBranch, SpatialBranch, razor_width, zero_init
+from ultralytics_sgdm.nn.sgdm import KERNELS, SGDM
 
 LENGTHS = (3, 11)
 
@@ -95,3 +98,28 @@ class SGDMGuidedFree(nn.Module):
         shifts = [padded[:, :, i : i + h, j : j + w] for i in range(3) for j in range(3)]
         y = sum(s * t.reshape(b, self.c, h, w) * k for s, t, k in zip(shifts, taps.unbind(1), self.base, strict=True))
         return x + self.expand(self.act(self.norm((y + guide) * self.channel(guide))))
+
+
+@register_layer(like=Conv)
+class SGDMGrouped(SGDM):
+    """Candidate 5: as SGDM, but the spatial weights are one map per kernel and group of 16 channels."""
+
+    shared = 16
+
+    def __init__(self, c1: int, c2: int, ratio: float = 3, kernels: Sequence[Sequence[int]] = KERNELS) -> None:
+        super().__init__(c1, c2, ratio, kernels)
+        c = self.razor.conv.out_channels
+        self.spatial = SpatialBranch(c, len(kernels) * (c // self.shared))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        u = self.razor(x)
+        b, c, h, w = u.shape
+        alpha = self.channel(u).split(c, 1)
+        gamma = self.spatial(u).split(c // self.shared, 1)
+        responses = [conv(u).view(b, -1, self.shared, h, w) for conv in self.static]
+        y = sum(
+            r * a.view(b, -1, self.shared, 1, 1) * g.unsqueeze(2)
+            for r, a, g in zip(responses, alpha, gamma, strict=True)
+        )
+        return x + self.expand(self.act(y.view(b, c, h, w)))
