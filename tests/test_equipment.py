@@ -67,8 +67,14 @@ def test_deepest_is_the_last_stage_that_has_blocks(tmp_path):
     assert layers(equip("yolov8n.yaml", at="neck,deepest,P3,2")) == [2, 15, 21]
 
 
+@pytest.mark.parametrize("name", ["yolov8n-sgdm.yaml", "yolo11n-sgdm-p3.yaml"])
+def test_the_deepest_stage_stays_the_deepest_when_it_is_equipped(name):
+    """The stage before it is not taken in its place without a word."""
+    with pytest.raises(ConfigError, match="nothing to equip at=deepest, where the layers are: Conv, C.*SGDM, SPPF"):
+        equip(name)
+
+
 def test_the_form_of_the_first_version_has_a_name():
-    pytest.importorskip("timm")
     for model, added in (("yolov8n-sgdm-p3.yaml", 187_428), ("yolov5n-sgdm-p3.yaml", 326_940)):
         assert count(YOLO(model).model) == count(skeleton(tasks.yaml_model_load(model.replace("-sgdm-p3", "")))) + added
 

@@ -23,6 +23,7 @@ from .evidence.opponents import register
 from .extras import extra
 from .nn.registry import registered_layers
 from .skeleton import Feature, count, features, skeleton
+from .transfer import row_names
 
 DEEPEST = "deepest"
 AT = DEEPEST  # where maps are smallest and channels most, so a parameter costs least time and memory
@@ -165,8 +166,9 @@ def equip(
         raise _nothing_to_equip(spec, at, region)
     stock = skeleton(spec)
     outline = features(stock)
-    if DEEPEST in stages:
-        stages = {*stages, max((feature.stage for i in wanted if (feature := outline[i])), default=0)}
+    if DEEPEST in stages:  # where it is equipped already, it is the deepest still
+        bare = _blocks([[f, n, name, args] for (f, n, _, args), name in zip(rows, row_names(spec), strict=True)])
+        stages = {*stages, max((feature.stage for i in region & bare if (feature := outline[i])), default=0)}
     region = {i for i in region if (feature := outline[i]) and feature.stage in stages}
     chosen = sorted(wanted & region | named)
     if not chosen:
