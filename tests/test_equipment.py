@@ -70,7 +70,7 @@ def test_deepest_is_the_last_stage_that_has_blocks(tmp_path):
 @pytest.mark.parametrize("name", ["yolov8n-sgdm.yaml", "yolo11n-sgdm-p3.yaml"])
 def test_the_deepest_stage_stays_the_deepest_when_it_is_equipped(name):
     """The stage before it is not taken in its place without a word."""
-    with pytest.raises(ConfigError, match="nothing to equip at=deepest, where the layers are: Conv, C.*SGDM, SPPF"):
+    with pytest.raises(ConfigError, match=r"nothing to equip at=deepest, where the layers are: Conv, C.*SGDM, SPPF"):
         equip(name)
 
 
