@@ -13,6 +13,7 @@ from ultralytics.utils import ROOT
 
 from ultralytics_sgdm import equip, register_layer, zoo
 from ultralytics_sgdm.configs import CFG, ConfigError, shipped
+from ultralytics_sgdm.equipment import equip_by_name
 from ultralytics_sgdm.nn import registry
 from ultralytics_sgdm.skeleton import count, features, gflops, skeleton
 
@@ -74,7 +75,12 @@ def test_the_deepest_stage_stays_the_deepest_when_it_is_equipped(name):
         equip(name)
 
 
-def test_the_form_of_the_first_version_has_a_name():
+def test_the_form_of_the_first_version_has_a_name(tmp_path):
+    """It needs no extra, and reaches as deep as the model does."""
+    convs = [[-1, 1, "Conv", [32, 3, 2]] for _ in range(7)]
+    deep = {"nc": 3, "backbone": [*convs, [-1, 1, "C2f", [64, True]]], "head": [[[7], 1, "Detect", ["nc"]]]}
+    (tmp_path / "deep.yaml").write_text(yaml.safe_dump(deep))
+    assert layers(equip_by_name(tmp_path / "deep.yaml", "sgdm-p3")) == [7]
     for model, added in (("yolov8n-sgdm-p3.yaml", 187_428), ("yolov5n-sgdm-p3.yaml", 326_940)):
         assert count(YOLO(model).model) == count(skeleton(tasks.yaml_model_load(model.replace("-sgdm-p3", "")))) + added
 

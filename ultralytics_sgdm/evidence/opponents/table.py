@@ -1,4 +1,4 @@
-"""The opponents and the ablations of SGDM as model YAMLs, each at the places of SGDM.
+"""The opponents and the ablations of SGDM as model YAMLs, each at the places of SGDM, and SGDM at other places.
 
 Attention (CBAM, CoordAttention) multiplies what the block gives, as in its paper, and costs what it costs there.
 
@@ -26,7 +26,7 @@ import torch
 from torch import nn
 from ultralytics.nn import tasks
 
-from ...configs import OTHER_PLACES, OTHER_RATIOS, ConfigError
+from ...configs import FIRST_STAGES, OTHER_RATIOS, ConfigError
 from ...equipment import Equipped, equip
 from ...nn import SGDM
 from ...skeleton import count, gflops, skeleton
@@ -68,9 +68,9 @@ def equipped(model: str | Path, name: str) -> Equipped:
         return equip(model, OTHER_RATIOS[name])
     if name in ATTENTION:
         return equip(model, module=layer(name).__name__)
-    if name in OTHER_PLACES:
+    if name in FIRST_STAGES:
         ratio = 2 if Path(model).name.startswith("yolov5") else 3
-        return equip(model, ratio, OTHER_PLACES[name])
+        return equip(model, ratio, [f"P{stage}" for stage in range(FIRST_STAGES[name], 10)])
     sgdm = equip(model)
     cls = layer(name)
     return equip(model, sgdm.ratio if name in AT_THE_RATIO else narrowest(cls, sgdm), module=cls.__name__)
@@ -89,8 +89,8 @@ def variants(model: str) -> Iterator[tuple[str, str, Equipped]]:
     yield "sgdm", what(SGDM), sgdm
     for name in NAMES:
         yield name, what(layer(name)), equipped(model, name)
-    for name, at in OTHER_PLACES.items():
-        yield name, f"SGDM at {at}", equipped(model, name)
+    for name, stage in FIRST_STAGES.items():
+        yield name, f"SGDM behind each block from P{stage} on", equipped(model, name)
     for name, ratio in OTHER_RATIOS.items():
         if ratio != sgdm.ratio:
             yield name, f"SGDM with ratio {ratio}", equipped(model, name)
