@@ -168,6 +168,11 @@ def test_module_puts_another_registered_layer_into_rows(own_layer):
     DetectionModel(equipped.spec, verbose=False)(torch.rand(1, 3, 64, 64))
 
 
+@pytest.mark.parametrize("budget", [120_000, 190_000, 250_000, 300_000, 400_000, 500_000])
+def test_a_budget_is_met_where_the_module_stands_in_two_places(budget):
+    assert equip("yolov8n.yaml", budget=budget).added == pytest.approx(budget, rel=0.06)
+
+
 @pytest.mark.parametrize(("budget", "goal", "near"), [("0.19M", 190_000, 3), ("330k", 330_000, 2)])
 def test_budget_picks_the_nearest_ratio(budget, goal, near):
     equipped = equip("yolov8n.yaml", budget=budget, at="backbone,neck")

@@ -29,7 +29,11 @@ DEEPEST = "deepest"
 AT = DEEPEST  # where maps are smallest and channels most, so a parameter costs least time and memory
 FIRST_STAGE = 3  # of a section; at P2 and before, a module costs most time and holds fewest parameters
 RATIO, FAMILY_RATIOS = 2.25, {"yolov5": 1.75}  # within the paper's +0.19 M on YOLOv8n and +0.33 M on YOLOv5n
-RATIOS = (*range(1, 257), *(r / 4 for r in range(5, 32) if r % 4))  # what a budget chooses from; whole numbers first
+RATIOS = (  # what a budget chooses from: whole numbers first, then quarters, then twentieths for one or two places
+    *range(1, 257),
+    *(r / 4 for r in range(5, 32) if r % 4),
+    *(r / 20 for r in range(21, 160) if r % 5),
+)
 PLAIN = ("Conv", "Bottleneck")  # a block if repeated, or if the head reads it: the stages of YOLOv3 and YOLOv6
 
 
