@@ -29,7 +29,7 @@ print("ultralytics_sgdm", ultralytics_sgdm.__version__)
 # %% [markdown]
 # ## The model
 #
-# `yolov8n-sgdm.yaml` is YOLOv8n with an SGDM behind each C2f from P3 on.
+# `yolov8n-sgdm.yaml` is YOLOv8n with an SGDM behind the last C2f of the backbone and of the neck.
 
 # %%
 model = YOLO("yolov8n-sgdm.yaml")

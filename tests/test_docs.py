@@ -159,5 +159,5 @@ def test_the_notebook_is_that_of_its_script_and_runs(yolo, tmp_path, monkeypatch
         script, timeout=600, kernel_name="python3", resources={"metadata": {"path": tmp_path}}
     ).execute()
     said = "".join(o.get("text", "") for c in script.cells for o in c.get("outputs", []))
-    assert "+187,428 parameters" in said
+    assert "+186,552 parameters" in said
     assert "best.onnx:" in said

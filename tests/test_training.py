@@ -57,7 +57,7 @@ def epochs(folder):
 
 def test_train_leaves_a_checkpoint_of_our_layers(best):
     model = YOLO(best).model
-    assert type(model.model[4]).__module__ == "ultralytics_sgdm.nn.csp"
+    assert type(model.model[8]).__module__ == "ultralytics_sgdm.nn.csp"
     assert epochs(best.parents[1]) == [1, 2]
 
 
@@ -74,13 +74,13 @@ def test_predict_under_safe_load_writes_the_picture(yolo, folder, best):
 
 
 def test_a_process_that_never_imports_us_loads_the_checkpoint(shell, best):
-    script = f"from ultralytics import YOLO; print(type(YOLO({str(best)!r}).model.model[4]).__name__)"
+    script = f"from ultralytics import YOLO; print(type(YOLO({str(best)!r}).model.model[8]).__name__)"
     assert "C2fSGDM" in shell(sys.executable, "-c", script)
 
 
 def test_safe_loading_takes_what_the_process_knows(shell, best):
     """Ultralytics refuses classes that nobody has imported, and that is what its flag is for."""
-    script = f"from ultralytics import YOLO; print(type(YOLO({str(best)!r}).model.model[4]).__name__)"
+    script = f"from ultralytics import YOLO; print(type(YOLO({str(best)!r}).model.model[8]).__name__)"
     flag = {"ULTRALYTICS_SAFE_LOAD": "1"}
     assert "C2fSGDM" in shell(sys.executable, "-c", f"import ultralytics_sgdm; {script}", **flag)
     if hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # older torch loads as ever
@@ -95,7 +95,7 @@ def test_export_to_onnx_gives_the_same_outputs_with_constant_weights(yolo, folde
     graph = onnx.load(best.with_suffix(".onnx")).graph
     constants = {t.name for t in graph.initializer}
     convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    assert len(convolutions) > 100
+    assert len(convolutions) > 80
     assert all(node.input[1] in constants for node in convolutions)
     session = onnxruntime.InferenceSession(best.with_suffix(".onnx"), providers=["CPUExecutionProvider"])
     model = YOLO(best).model.eval()

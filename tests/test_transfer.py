@@ -49,9 +49,9 @@ def checkpoint(tmp_path_factory):
 @pytest.mark.parametrize(
     ("name", "line"),
     [
-        ("yolo11n", "499 of 499 pretrained tensors moved; 144 tensors of the model are new (8 SGDM)"),
-        ("yolov6n", "335 of 335 pretrained tensors moved, 24 rows of them behind inserted rows; 126 .* new (7 SGDM)"),
-        ("yolov3-tiny", "123 of 123 pretrained tensors moved, 5 rows of them behind inserted rows; 36 .* new (2 SGDM)"),
+        ("yolo11n", "499 of 499 pretrained tensors moved; 54 tensors of the model are new (3 SGDM)"),
+        ("yolov6n", "335 of 335 pretrained tensors moved, 20 rows of them behind inserted rows; 36 .* new (2 SGDM)"),
+        ("yolov3-tiny", "123 of 123 pretrained tensors moved, 5 rows of them behind inserted rows; 18 .* new (1 SGDM)"),
     ],
 )
 def test_every_stock_tensor_moves(checkpoint, said, name, line):
@@ -67,16 +67,34 @@ def test_an_equipped_checkpoint_moves_into_its_own_yaml(tmp_path, said):
     model = YOLO("yolov6n-sgdm.yaml")
     model.save(tmp_path / "ours.pt")
     YOLO("yolov6n-sgdm.yaml").load(tmp_path / "ours.pt")
-    assert said[-1] == "ultralytics_sgdm: 461 of 461 pretrained tensors moved"
+    assert said[-1] == "ultralytics_sgdm: 371 of 371 pretrained tensors moved"
+
+
+def test_an_sgdm_of_another_width_stays_behind_as_a_whole(checkpoint, tmp_path, said):
+    """As from a checkpoint of 0.1.0: the new modules start as the identity, and the line says why."""
+    file, stock = checkpoint("yolov8n")
+    old = YOLO("yolov8n-sgdm-p3.yaml").load(file)
+    with torch.no_grad():
+        for _, module in added_modules(old.model):
+            for p in module.parameters():
+                p.normal_()
+    old.save(tmp_path / "old.pt")
+    model = YOLO("yolov8n-sgdm.yaml").load(tmp_path / "old.pt").model
+    assert "355 of 481 pretrained tensors moved; 30 did not because the shape differs (model.8.sgdm.razor" in said[-1]
+    assert "; 6 did not because the rest of their SGDM does not fit (model.8.sgdm" in said[-1]
+    assert "; 90 did not because the model has no such tensor (model.4.sgdm" in said[-1]
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(model.eval()(x)[0], stock.eval()(x)[0])
 
 
 def test_another_number_of_classes_is_named(checkpoint, said):
     _, stock = checkpoint("yolov6n", nc=20)
     model = DetectionModel("yolov6n-sgdm.yaml", nc=3, verbose=False)
     model.load(stock)
-    names = "model.35.cv3.0.2.weight, model.35.cv3.0.2.bias, model.35.cv3.1.2.weight, ..."
+    names = "model.30.cv3.0.2.weight, model.30.cv3.0.2.bias, model.30.cv3.1.2.weight, ..."
     assert (
-        f"329 of 335 pretrained tensors moved, 24 rows of them behind inserted rows; 6 did not because the shape "
+        f"329 of 335 pretrained tensors moved, 20 rows of them behind inserted rows; 6 did not because the shape "
         f"differs ({names});" in said[-1]
     )
 
@@ -106,9 +124,7 @@ def test_a_first_convolution_for_other_channels_moves(checkpoint, said):
     assert torch.equal(ours, theirs[:, :1]) or close(
         ours, theirs.sum(1, keepdim=True), 1e-5
     )  # older, newer Ultralytics
-    moved = (
-        "355 of 355 pretrained tensors moved, 1 of them made to fit another shape (model.0.conv.weight); 126 tensors"
-    )
+    moved = "355 of 355 pretrained tensors moved, 1 of them made to fit another shape (model.0.conv.weight); 36 tensors"
     assert moved in said[-1]
 
 
@@ -155,7 +171,7 @@ def test_freezing_stock_trains_the_added_parts_alone(yolo, checkpoint, tmp_path)
     trained = sum(
         p.numel() for m in YOLO("yolo11n-sgdm.yaml").model.modules() if type(m) is SGDM for p in m.parameters()
     )
-    assert f"freeze=stock: 8 modules train, {trained:,} of " in out
+    assert f"freeze=stock: 3 modules train, {trained:,} of " in out
 
     saved = torch.load(tmp_path / "run/weights/last.pt", weights_only=False)
     assert saved["train_args"]["freeze"] == "stock"

@@ -58,8 +58,8 @@ def equip(
 
     Args:
         model: YAML of a model, of Ultralytics or your own; a scale letter in its name is the scale that counts.
-        ratio: Razor ratio of the modules, larger means fewer parameters; 3 for SGDM, 2 on YOLOv5.
-        at: Where, separated by commas: sections (backbone, neck), stages (P2, P3, ...), numbers of layers.
+        ratio: Razor ratio of the modules, larger means fewer parameters; 2.25 for SGDM, 1.75 on YOLOv5.
+        at: Where, separated by commas: sections (backbone, neck), stages (P2, P3, ..., deepest), numbers of layers.
         module: Registered layer to put there; `yolo sgdm layers` lists them.
         budget: Parameters to add, such as 190000 or 0.19M, in place of a ratio.
         out: YAML file to write; printed unless given.

@@ -13,7 +13,8 @@ CFG = next(d for d in (_PACKAGE / "cfg", _PACKAGE.parent / "cfg") if d.is_dir())
 OPPONENTS = ("cbam", "ca", "condconv", "odconv", "rfaconv")  # what SGDM is compared with, see `evidence.opponents`
 ABLATIONS = ("sgdm-static", "sgdm-no-spatial", "sgdm-no-channel", "sgdm-free", "sgdm-short")
 OTHER_RATIOS = {f"sgdm-ratio{ratio}": ratio for ratio in (2, 3, 4, 8)}
-EQUIPPED = (*OPPONENTS, *ABLATIONS, "sgdm-p2", *OTHER_RATIOS, "sgdm")  # names that equip a model when it is loaded
+FIRST_STAGES = {"sgdm-p3": 3, "sgdm-p2": 2}  # behind each block from there on; the former is the form of 0.1.0
+EQUIPPED = (*OPPONENTS, *ABLATIONS, *FIRST_STAGES, *OTHER_RATIOS, "sgdm")  # names that equip a model when it is loaded
 MODULES = (*EQUIPPED, "rdconv")
 
 

@@ -10,7 +10,7 @@ import functools
 import inspect
 import re
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Collection, Iterable, Iterator, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -23,11 +23,17 @@ from .evidence.opponents import register
 from .extras import extra
 from .nn.registry import registered_layers
 from .skeleton import Feature, count, features, skeleton
+from .transfer import row_names
 
-AT = "backbone,neck"
-FIRST_STAGE = 3  # at P2 and before, a module costs most time and holds fewest parameters
-RATIO, FAMILY_RATIOS = 3, {"yolov5": 2}  # what meets the paper's +0.19 M on YOLOv8n and +0.33 M on YOLOv5n
-RATIOS = (*range(1, 257), *(r / 4 for r in range(5, 32) if r % 4))  # what a budget chooses from; whole numbers first
+DEEPEST = "deepest"
+AT = DEEPEST  # where maps are smallest and channels most, so a parameter costs least time and memory
+FIRST_STAGE = 3  # of a section; at P2 and before, a module costs most time and holds fewest parameters
+RATIO, FAMILY_RATIOS = 2.25, {"yolov5": 1.75}  # within the paper's +0.19 M on YOLOv8n and +0.33 M on YOLOv5n
+RATIOS = (  # what a budget chooses from: whole numbers first, then quarters, then twentieths for one or two places
+    *range(1, 257),
+    *(r / 4 for r in range(5, 32) if r % 4),
+    *(r / 20 for r in range(21, 160) if r % 5),
+)
 PLAIN = ("Conv", "Bottleneck")  # a block if repeated, or if the head reads it: the stages of YOLOv3 and YOLOv6
 
 
@@ -136,9 +142,10 @@ def equip(
 
     Args:
         model: YAML of a model, of Ultralytics or your own; a scale letter in its name is the scale that counts.
-        ratio: Razor ratio of the modules, larger means fewer parameters; for SGDM 3 unless given, on YOLOv5 2.
-        at: Where, separated by commas: sections (backbone, neck), stages (P2, P3, ...), numbers of layers. Sections
-            and stages narrow each other down, numbers come on top. No stage means from P3 on.
+        ratio: Razor ratio of the modules, larger means fewer parameters; for SGDM 2.25 unless given, on YOLOv5 1.75.
+        at: Where, separated by commas: sections (backbone, neck), stages (P2, P3, ..., or `deepest`, the last that has
+            blocks), numbers of layers. Sections and stages narrow each other down, numbers come on top. A section
+            without a stage means from P3 on.
         module: Registered layer to put there. Others than SGDM go into rows of their own.
         budget: Parameters to add, such as `190000` or "0.19M", in place of `ratio`: the ratio that comes nearest.
         out: File to write the YAML to, which must not exist.
@@ -163,6 +170,9 @@ def equip(
         raise _nothing_to_equip(spec, at, region)
     stock = skeleton(spec)
     outline = features(stock)
+    if DEEPEST in stages:  # where it is equipped already, it is the deepest still
+        bare = _blocks([[f, n, name, args] for (f, n, _, args), name in zip(rows, row_names(spec), strict=True)])
+        stages = {*stages, max((feature.stage for i in region & bare if (feature := outline[i])), default=0)}
     region = {i for i in region if (feature := outline[i]) and feature.stage in stages}
     chosen = sorted(wanted & region | named)
     if not chosen:
@@ -252,23 +262,25 @@ def _rows(spec: dict[str, Any]) -> list[list]:
     return [*spec["backbone"], *spec["head"]]
 
 
-def _select(at: str, spec: dict[str, Any]) -> tuple[set[int], Iterable[int], set[int]]:
-    """Return what `at` says: the layers of its sections, its stages, and the layers that it numbers."""
+def _select(at: str, spec: dict[str, Any]) -> tuple[set[int], Collection[int | str], set[int]]:
+    """Return what `at` says: the layers of its sections, its stages (or DEEPEST), and the layers that it numbers."""
     last, first_of_neck = len(_rows(spec)) - 1, len(spec["backbone"])
     sections = {"backbone": range(min(first_of_neck, last)), "neck": range(first_of_neck, last)}
     region: set[int] = set()
-    stages: set[int] = set()
+    stages: set[int | str] = set()
     named: set[int] = set()
     for part in at.split(","):
         if part in sections:
             region.update(sections[part])
         elif re.fullmatch(r"P\d", part):
             stages.add(int(part[1]))
+        elif part == DEEPEST:
+            stages.add(part)
         elif part.isdecimal() and int(part) < last:
             named.add(int(part))
         else:
-            allowed = f"backbone, neck, stages such as P3, layers from 0 to {last - 1}"
-            near = near_names(part, [*sections, *(f"P{n}" for n in range(1, 7))])
+            allowed = f"backbone, neck, stages such as P3, deepest, layers from 0 to {last - 1}"
+            near = near_names(part, [*sections, DEEPEST, *(f"P{n}" for n in range(1, 7))])
             raise ConfigError(f"at={at}: {part!r} is none of {allowed}{near}")
     if stages and not region:
         region.update(range(last))

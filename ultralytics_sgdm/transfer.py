@@ -9,6 +9,7 @@ from typing import Any
 
 from torch import Tensor, nn
 
+from .nn import SGDM
 from .nn.registry import registered_layers
 
 
@@ -59,12 +60,25 @@ def rename(state: Mapping[str, Tensor], places: Mapping[int, int]) -> dict[str, 
     return {re.sub(r"(?<=^model\.)\d+", lambda row: str(places[int(row[0])]), k): v for k, v in state.items()}
 
 
+def halves(given: Mapping[str, Tensor], model: nn.Module) -> list[str]:
+    """Return the tensors that fit an SGDM of `model` while others of it do not, as where its ratio is another one.
+
+    A bias of `expand` without its weight would shift what the block gives: such an SGDM starts as the identity instead.
+    """
+    own, found = model.state_dict(), []
+    for name in (name for name, module in added_modules(model) if isinstance(module, SGDM)):
+        fits = {k: given[k].shape == own[k].shape for k in own if k.startswith(f"{name}.") and k in given}
+        found += [k for k, fit in fits.items() if fit and not all(fits.values())]
+    return found
+
+
 def report(
     given: Mapping[str, Tensor],
     left: Mapping[str, Tensor],
     model: nn.Module,
     places: Mapping[int, int] | None,
     adapted: Collection[str] = (),
+    apart: Sequence[str] = (),
 ) -> str:
     """Return one line on what moved into `model`, what did not and why.
 
@@ -74,17 +88,20 @@ def report(
         model: The model after loading.
         places: Where each row of the weights stands in the model; None if the rows are others.
         adapted: Those of another shape that Ultralytics made fit, as for other input channels.
+        apart: Those that stayed behind because the rest of their module did, see `halves`.
     """
     own = model.state_dict()
     unknown = [k for k in left if k not in own]
     unfit = [k for k in left if k in own and own[k].shape != left[k].shape and k not in adapted]
-    text = f"{len(given) - len(unknown) - len(unfit)} of {len(given)} pretrained tensors moved"
+    text = f"{len(given) - len(unknown) - len(unfit) - len(apart)} of {len(given)} pretrained tensors moved"
     if shifted := sum(i != j for i, j in (places or {}).items()):
         text += f", {shifted} rows of them behind inserted rows"
     if adapted:
         text += f", {len(adapted)} of them made to fit another shape ({_some(list(adapted))})"
     if unfit:
         text += f"; {len(unfit)} did not because the shape differs ({_some(unfit)})"
+    if apart:
+        text += f"; {len(apart)} did not because the rest of their SGDM does not fit ({_some(apart)})"
     if unknown:
         why = "the rows of the two models differ" if places is None else "the model has no such tensor"
         text += f"; {len(unknown)} did not because {why} ({_some(unknown)})"

@@ -12,10 +12,12 @@ import psutil
 import pytest
 import torch
 import yaml
+from ultralytics import YOLO
 
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.evidence import plans, records, report
+from ultralytics_sgdm.evidence.compare import widest_depthwise
 from ultralytics_sgdm.evidence.report import Report
 
 pytestmark = pytest.mark.slow
@@ -201,6 +203,18 @@ def test_children_end_with_their_parent_and_the_next_command_goes_on(project, sh
 def test_mistakes_are_said_before_the_first_run(mistake, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(make_project(tmp_path))
     assert message in mistake("compare", *arguments, "out=new")
+    assert not Path("new").exists()
+
+
+def test_kernels_that_bf16_never_ends_with_are_refused(mistake, tmp_path, monkeypatch):
+    monkeypatch.chdir(make_project(tmp_path))
+    for kernel in ([1, 15], [15, 1], [1, 13]):
+        rows = [*TINY["backbone"][:-1], [-1, 1, "C2fSGDM", [32, True, {"ratio": 1, "kernels": [kernel]}]]]
+        Path("own.yaml").write_text(yaml.safe_dump({**TINY, "backbone": rows}))
+        assert widest_depthwise(YOLO("own.yaml").model) == kernel[1]
+        if kernel[1] > 13:
+            said = mistake("compare", "tiny.yaml", "own.yaml", "data=data.yaml", "bf16=True", "out=new")
+            assert "own.yaml: PyTorch does not return from a depthwise convolution 15 wide in bf16 on a CPU" in said
     assert not Path("new").exists()
 
 

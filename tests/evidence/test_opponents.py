@@ -269,7 +269,7 @@ def test_sgdm_in_a_row_of_its_own_is_that_of_the_composite_block(monkeypatch):
     """So ablations, which stand in rows of their own, differ from C2fSGDM in nothing else."""
     monkeypatch.setattr(registry, "_layers", dict(registry._layers))
     register_layer(type("OwnRow", (SGDM,), {"__module__": __name__}))
-    composite, own = equip("yolov8n.yaml"), equip("yolov8n.yaml", 3, module="OwnRow")
+    composite, own = equip("yolov8n.yaml"), equip("yolov8n.yaml", 2.25, module="OwnRow")
     assert own.added == composite.added
     models = []
     for spec in (composite.spec, own.spec):
@@ -295,17 +295,15 @@ def test_opponents_stand_where_sgdm_does(equipped):
         added = set(other.blocks) if other.inserted else set()
         assert [row[2].removesuffix("SGDM") for i, row in enumerate(rows(other.spec)) if i not in added] == stock
         places = [i - 1 - n for n, i in enumerate(sorted(added))] or list(other.blocks)
-        first = [2] if name == "sgdm-p2" else []
-        assert places == [*first, *sgdm.blocks]
-        assert [other.outline[i].stage for i in other.blocks] == [2] * len(first) + [
-            sgdm.outline[i].stage for i in sgdm.blocks
-        ]
+        first = {"sgdm-p2": 2, "sgdm-p3": 3}.get(name, 5)
+        assert set(places) >= set(sgdm.blocks) and len(places) == {2: 8, 3: 7, 5: 2}[first]
+        assert {other.outline[i].stage for i in other.blocks} == set(range(first, 6))
 
 
 def test_parameters_are_those_of_sgdm_or_just_above(equipped):
     sgdm = equipped["sgdm"].added
     for name in ("condconv", "odconv", "rfaconv", "sgdm-static"):
-        assert sgdm <= equipped[name].added <= 1.05 * sgdm
+        assert sgdm <= equipped[name].added <= 1.06 * sgdm  # a step of the static form is 16 channels
     for name in table.AT_THE_RATIO:
         assert equipped[name].ratio == equipped["sgdm"].ratio
     assert {m.ratio for name, m in equipped.items() if "ratio" in name} == {2, 3, 4, 8} - {equipped["sgdm"].ratio}
@@ -354,11 +352,11 @@ def written(yolo, tmp_path_factory):
 
 def test_the_command_writes_what_it_prints(written):
     printed, out = written
-    lines = [line.split() for line in printed.splitlines()[-16:]]
+    lines = [line.split() for line in printed.splitlines()[-18:]]
     assert [line[0] for line in lines[:3]] == ["stock", "sgdm", "cbam"]
     files = sorted(out.iterdir())
     assert [f.name for f in files] == sorted(f"yolov8n-{line[0]}.yaml" for line in lines[2:])
-    assert {line[0] for line in lines[1:]} == {*configs.EQUIPPED} - {"sgdm-ratio3"}  # which is sgdm
+    assert {line[0] for line in lines[1:]} == {*configs.EQUIPPED}
     for line in lines[2:]:
         model = YOLO(out / f"yolov8n-{line[0]}.yaml").model
         assert f"{count(model):,} {count(model) - 3_157_200:+,}" in " ".join(line)
@@ -367,7 +365,7 @@ def test_the_command_writes_what_it_prints(written):
     text = (out / "yolov8n-condconv.yaml").read_text()
     assert re.search(r"^# CondConv, .*\n(#.*\n)+\nnc: 80", text)
     assert "yolo sgdm equip" not in text
-    assert sum(row[2] == "ResidualCondConv" for row in rows(yaml.safe_load(text))) == 7
+    assert sum(row[2] == "ResidualCondConv" for row in rows(yaml.safe_load(text))) == 2
 
 
 @pytest.mark.parametrize(
@@ -425,4 +423,4 @@ def test_a_name_equips_at_load(name):
     model = YOLO(f"yolo11n-{name}.yaml").model
     assert model.yaml["yaml_file"] == f"yolo11n-{name}.yaml"
     cls = CLASSES[opponents.NAMES[name].rpartition(".")[2]]
-    assert sum(isinstance(m, cls) for m in model.modules()) == len(table.equipped("yolo11n.yaml", name).blocks) > 5
+    assert sum(isinstance(m, cls) for m in model.modules()) == len(table.equipped("yolo11n.yaml", name).blocks) == 3

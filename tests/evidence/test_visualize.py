@@ -79,7 +79,7 @@ def test_visualize_sees_the_weights_at_each_position():
         model(torch.rand(1, 3, 64, 96))
         wanted = {m: m(inputs[m])[0] for m in branches}
     found = visualize.mixtures(model, seen)
-    assert (found[0].layer, found[0].gamma.shape) == (4, (4, 8, 12))
+    assert (found[0].layer, found[0].gamma.shape) == (8, (4, 2, 3))
     for kind, part in ((SpatialBranch, "gamma"), (ChannelBranch, "alpha")):
         for mixture, values in zip(found, (y for m, y in wanted.items() if isinstance(m, kind)), strict=True):
             assert np.allclose(getattr(mixture, part).ravel(), values.ravel(), atol=1e-6)

@@ -18,7 +18,7 @@ ours = [text for text in said if "ultralytics_sgdm" in text]
 print("WARNINGS", len(ours), *ours)
 print("STOCK", len(YOLO("yolov8n.yaml").model.model))
 try:
-    print("OURS", type(YOLO("yolov8n-sgdm.yaml").model.model[4]).__name__)
+    print("OURS", type(YOLO("yolov8n-sgdm.yaml").model.model[8]).__name__)
 except Exception as e:
     print("OURS", type(e).__name__, e)
 """
@@ -108,7 +108,7 @@ def test_with_a_parser_that_is_not_known_stock_models_go_on_with_one_warning(pyt
         "this is 8.9.0: models with registered layers (RDConv, SGDM, ...) are refused (OSError: could"
         in said["WARNINGS"]
     )
-    assert said["OURS"].startswith("ConfigVersionError yolov8n-sgdm.yaml, backbone row 5 (layer 4)")
+    assert said["OURS"].startswith("ConfigVersionError yolov8n-sgdm.yaml, backbone row 9 (layer 8)")
     assert "C2fSGDM does not work here: OSError: could not get source code; tested is Ultralytics 8.4." in said["OURS"]
     assert said["OURS"].endswith("this is 8.9.0")
 

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from torch import nn
 from ultralytics import YOLO
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import check_det_dataset
@@ -22,6 +23,7 @@ from .report import Report
 from .training import Task, bind, check_settings, import_layers
 
 OURS = ("model", "seed", "project", "name", "resume", "mode", "task", "plots", "exist_ok")  # set by each run
+WIDEST_IN_BF16 = 13  # of a depthwise kernel: in PyTorch 2.14 on AVX-512, channels last, 1x15 on a map of 32 never ends
 
 
 def compare(
@@ -145,11 +147,18 @@ def check_recipe(plan: Plan) -> None:
 
 
 def _check_models(plan: Plan) -> None:
-    """Raise ConfigError unless the models can be built and are of one task."""
+    """Raise ConfigError unless the models can be built, are of one task, and train in bf16 where that is asked for."""
     tasks = {}
+    on_cpu = plan.recipe.get("device", "cpu") == "cpu"
     for arm in plan.arms:
         try:
-            tasks[arm.model] = YOLO(arm.model).task
+            yolo = YOLO(arm.model)
+            tasks[arm.model] = yolo.task
+            if plan.bf16 and on_cpu and (wide := widest_depthwise(yolo.model)) > WIDEST_IN_BF16:
+                raise ConfigError(
+                    f"{arm.model}: PyTorch does not return from a depthwise convolution {wide} wide in bf16 on a CPU; "
+                    f"leave out bf16, or take kernels at most {WIDEST_IN_BF16} wide"
+                )
         except ConfigError:
             raise
         except (OSError, AttributeError) as e:
@@ -157,6 +166,12 @@ def _check_models(plan: Plan) -> None:
     for model, task in tasks.items():
         if task != "detect":
             raise ConfigError(f"{model} is a model of the task {task}, this takes detect")
+
+
+def widest_depthwise(model: nn.Module) -> int:
+    """Return the width of the widest depthwise kernel of a model, or 0."""
+    convolutions = [m for m in model.modules() if isinstance(m, nn.Conv2d)]
+    return max((m.kernel_size[1] for m in convolutions if m.groups == m.in_channels > 1), default=0)
 
 
 def fast_bf16() -> bool:

@@ -15,7 +15,7 @@ from torch import nn
 from ultralytics.nn import tasks
 from ultralytics.utils import LOGGER
 
-from ..transfer import added_modules, follow_rows, rename, report, row_names
+from ..transfer import added_modules, follow_rows, halves, rename, report, row_names
 from .patching import wrap
 
 
@@ -31,8 +31,9 @@ def _following_rows(load: Callable) -> Callable:
         source = (weights.get("ema") or weights["model"]) if isinstance(weights, dict) else weights
         places = _places(source, self)
         state = source.float().state_dict()
-        left = rename(state, places) if places else state
-        given = dict(left)
+        given = rename(state, places) if places else state
+        apart = halves(given, self)
+        left = {k: v for k, v in given.items() if k not in apart}
         before = {k: v.clone() for k, v in self.state_dict().items() if k in given and v.shape != given[k].shape}
         renamed = copy.copy(source)
         renamed.float, renamed.state_dict = lambda: renamed, lambda: left
@@ -40,7 +41,7 @@ def _following_rows(load: Callable) -> Callable:
         if _is_verbose(*args, **kwargs):
             own = self.state_dict()
             adapted = {k for k, v in before.items() if v.shape != own[k].shape or not torch.equal(v, own[k])}
-            LOGGER.info(f"ultralytics_sgdm: {report(given, left, self, places, adapted)}")
+            LOGGER.info(f"ultralytics_sgdm: {report(given, left, self, places, adapted, apart)}")
 
     return follow
 

@@ -1,4 +1,4 @@
-"""The opponents and the ablations of SGDM as model YAMLs, each at the places of SGDM.
+"""The opponents and the ablations of SGDM as model YAMLs, each at the places of SGDM, and SGDM at other places.
 
 Attention (CBAM, CoordAttention) multiplies what the block gives, as in its paper, and costs what it costs there.
 
@@ -26,14 +26,13 @@ import torch
 from torch import nn
 from ultralytics.nn import tasks
 
-from ...configs import OTHER_RATIOS, ConfigError
+from ...configs import FIRST_STAGES, OTHER_RATIOS, ConfigError
 from ...equipment import Equipped, equip
 from ...nn import SGDM
 from ...skeleton import count, gflops, skeleton
 from .. import records
 from . import NAMES, layer
 
-FIRST_STAGE = 2
 ATTENTION = ("cbam", "ca")
 AT_THE_RATIO = ("sgdm-no-spatial", "sgdm-no-channel", "sgdm-free", "sgdm-short")
 
@@ -69,10 +68,10 @@ def equipped(model: str | Path, name: str) -> Equipped:
         return equip(model, OTHER_RATIOS[name])
     if name in ATTENTION:
         return equip(model, module=layer(name).__name__)
+    if name in FIRST_STAGES:
+        ratio = 2 if Path(model).name.startswith("yolov5") else 3
+        return equip(model, ratio, [f"P{stage}" for stage in range(FIRST_STAGES[name], 10)])
     sgdm = equip(model)
-    if name == "sgdm-p2":
-        stages = {FIRST_STAGE, *(feature.stage for i in sgdm.blocks if (feature := sgdm.outline[i]))}
-        return equip(model, sgdm.ratio, ",".join(f"P{s}" for s in sorted(stages)))
     cls = layer(name)
     return equip(model, sgdm.ratio if name in AT_THE_RATIO else narrowest(cls, sgdm), module=cls.__name__)
 
@@ -90,7 +89,8 @@ def variants(model: str) -> Iterator[tuple[str, str, Equipped]]:
     yield "sgdm", what(SGDM), sgdm
     for name in NAMES:
         yield name, what(layer(name)), equipped(model, name)
-    yield "sgdm-p2", "SGDM at the first stage too", equipped(model, "sgdm-p2")
+    for name, stage in FIRST_STAGES.items():
+        yield name, f"SGDM behind each block from P{stage} on", equipped(model, name)
     for name, ratio in OTHER_RATIOS.items():
         if ratio != sgdm.ratio:
             yield name, f"SGDM with ratio {ratio}", equipped(model, name)
