@@ -249,7 +249,7 @@ def test_python_function_and_command_write_the_same(yolo, tmp_path):
         ({"ratio": 3, "budget": "1M"}, "give ratio= or budget=, not both"),
         ({"budget": "much"}, "budget=much must be a number of parameters, such as 190000, 190k or 0.19M"),
         ({"budget": 0.19}, "budget=0.19 must be"),
-        ({"budget": 1}, "budget=1 is out of reach here: SGDM adds from "),
+        ({"budget": 1}, "budget=1 is out of reach here: SGDM adds from 19,416 (ratio=11) to 610,056"),
         ({"budget": 1e12}, "budget=1000000000000 is out of reach here"),
         ({"module": "sgdm"}, "module='sgdm' is no registered layer; did you mean 'SGDM'"),
         ({"module": "RDConf"}, "module='RDConf' is no registered layer; did you mean 'RDConv'?"),

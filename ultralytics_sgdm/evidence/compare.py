@@ -85,7 +85,7 @@ def compare(
     check_recipe(planned)
     if ray:
         runners.check_ray(ray, planned.recipe)
-    if planned.bf16 and planned.recipe.get("device", "cpu") == "cpu" and not fast_bf16():
+    if _bf16_on_cpu(planned) and not fast_bf16():
         LOGGER.warning("bf16=True: this CPU has no bfloat16 instructions, float32 is about ten times as fast on it")
     absolute = import_layers(planned.layers)
     command = records.command()
@@ -149,12 +149,11 @@ def check_recipe(plan: Plan) -> None:
 def _check_models(plan: Plan) -> None:
     """Raise ConfigError unless the models can be built, are of one task, and train in bf16 where that is asked for."""
     tasks = {}
-    on_cpu = plan.recipe.get("device", "cpu") == "cpu"
     for arm in plan.arms:
         try:
             yolo = YOLO(arm.model)
             tasks[arm.model] = yolo.task
-            if plan.bf16 and on_cpu and (wide := widest_depthwise(yolo.model)) > WIDEST_IN_BF16:
+            if _bf16_on_cpu(plan) and (wide := widest_depthwise(yolo.model)) > WIDEST_IN_BF16:
                 raise ConfigError(
                     f"{arm.model}: PyTorch does not return from a depthwise convolution {wide} wide in bf16 on a CPU; "
                     f"leave out bf16, or take kernels at most {WIDEST_IN_BF16} wide"
@@ -166,6 +165,10 @@ def _check_models(plan: Plan) -> None:
     for model, task in tasks.items():
         if task != "detect":
             raise ConfigError(f"{model} is a model of the task {task}, this takes detect")
+
+
+def _bf16_on_cpu(plan: Plan) -> bool:
+    return plan.bf16 and plan.recipe.get("device", "cpu") == "cpu"
 
 
 def widest_depthwise(model: nn.Module) -> int:
