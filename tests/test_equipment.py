@@ -155,6 +155,15 @@ def test_a_numbered_layer_without_a_composite_gets_a_row():
     assert rows(spec)[-1][0] == [16, 19, 22]
 
 
+@pytest.mark.parametrize(("model", "module"), [("yolov6n.yaml", "SGDM"), ("yolov8n.yaml", "RDConv")])
+def test_a_row_that_has_the_module_behind_it_is_not_equipped_again(tmp_path, model, module):
+    once = tmp_path / model
+    equip(model, module=module, at="backbone,P5", out=once)
+    with pytest.raises(ConfigError, match=r"nothing to equip .* unless the module stands behind them already"):
+        equip(once, module=module, at="backbone,P5")
+    assert equip(once, module=module, at="neck,P5").inserted == equip(model, module=module, at="neck,P5").inserted
+
+
 def test_what_sgdm_is_compared_with_registers_itself():
     pytest.importorskip("timm")
     assert equip("yolov8n.yaml", module="TimmCBAM").added == 16_584

@@ -11,7 +11,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER
 
-from ultralytics_sgdm import SGDM
+from ultralytics_sgdm import SGDM, equip
 from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.transfer import added_modules, follow_rows
 
@@ -81,11 +81,30 @@ def test_an_sgdm_of_another_width_stays_behind_as_a_whole(checkpoint, tmp_path, 
     old.save(tmp_path / "old.pt")
     model = YOLO("yolov8n-sgdm.yaml").load(tmp_path / "old.pt").model
     assert "355 of 481 pretrained tensors moved; 30 did not because the shape differs (model.8.sgdm.razor" in said[-1]
-    assert "; 6 did not because the rest of their SGDM does not fit (model.8.sgdm" in said[-1]
+    assert "; 6 did not because the rest of their module does not fit (model.8.sgdm" in said[-1]
     assert "; 90 did not because the model has no such tensor (model.4.sgdm" in said[-1]
     x = torch.rand(1, 3, 64, 64)
     with torch.no_grad():
         assert torch.equal(model.eval()(x)[0], stock.eval()(x)[0])
+
+
+@pytest.mark.parametrize("module", ["RDConv", "SGDM", "ResidualCondConv"])
+def test_any_module_of_another_ratio_stays_behind_as_a_whole(tmp_path, said, module):
+    old, new = (tmp_path / f"yolov8n-{ratio}.yaml" for ratio in (4, 8))
+    for file, ratio in ((old, 4), (new, 8)):
+        equip("yolov8n.yaml", module=module, at="8", ratio=ratio, out=file)
+    trained = YOLO(old)
+    with torch.no_grad():
+        for p in trained.model.parameters():
+            p.normal_()
+    trained.save(tmp_path / "old.pt")
+    fresh, model = YOLO(new).model, YOLO(new)
+    before = {name: {k: v.clone() for k, v in m.state_dict().items()} for name, m in added_modules(model.model)}
+    model.load(tmp_path / "old.pt")
+    assert [*before] and "because the rest of their module does not fit" in said[-1]
+    for name, m in added_modules(model.model):
+        assert all(torch.equal(v, before[name][k]) for k, v in m.state_dict().items())
+    assert len(before) == len([*added_modules(fresh)])
 
 
 def test_another_number_of_classes_is_named(checkpoint, said):

@@ -165,7 +165,8 @@ def equip(
     spec = _load(model)
     rows = _rows(spec)
     region, stages, named = _select(at, spec)
-    wanted = region & _blocks(rows)
+    followed = {i for i, row in enumerate(rows[1:]) if row[0] == -1 and row[2] == module}  # equipped already
+    wanted = region & _blocks(rows) - followed
     if not wanted | named:  # before anything is built: a row may fetch weights
         raise _nothing_to_equip(spec, at, region)
     stock = skeleton(spec)
@@ -308,7 +309,7 @@ def _nothing_to_equip(spec: dict[str, Any], at: str, region: set[int]) -> Config
     blocks = ", ".join(filter(None, composites))
     return ConfigError(
         f"{spec['yaml_file']}: nothing to equip at={at}, where the layers are: {there}; blocks are {blocks}, and "
-        f"{' or '.join(PLAIN)} if repeated or read by the head"
+        f"{' or '.join(PLAIN)} if repeated or read by the head, unless the module stands behind them already"
     )
 
 

@@ -9,7 +9,6 @@ from typing import Any
 
 from torch import Tensor, nn
 
-from .nn import SGDM
 from .nn.registry import registered_layers
 
 
@@ -61,15 +60,16 @@ def rename(state: Mapping[str, Tensor], places: Mapping[int, int]) -> dict[str, 
 
 
 def halves(given: Mapping[str, Tensor], model: nn.Module) -> list[str]:
-    """Return the tensors that fit an SGDM of `model` while others of it do not, as where its ratio is another one.
+    """Return the tensors that fit an added module of `model` while others of it do not, as where its ratio differs.
 
-    A bias of `expand` without its weight would shift what the block gives: such an SGDM starts as the identity instead.
+    A bias of SGDM's `expand` without its weight would shift what the block gives: the module starts anew instead.
     """
-    own, found = model.state_dict(), []
-    for name in (name for name, module in added_modules(model) if isinstance(module, SGDM)):
+    own = model.state_dict()
+    found: dict[str, None] = {}  # ordered, and once each where an added module has another inside
+    for name, _ in added_modules(model):
         fits = {k: given[k].shape == own[k].shape for k in own if k.startswith(f"{name}.") and k in given}
-        found += [k for k, fit in fits.items() if fit and not all(fits.values())]
-    return found
+        found |= dict.fromkeys(k for k, fit in fits.items() if fit and not all(fits.values()))
+    return list(found)
 
 
 def report(
@@ -101,7 +101,7 @@ def report(
     if unfit:
         text += f"; {len(unfit)} did not because the shape differs ({_some(unfit)})"
     if apart:
-        text += f"; {len(apart)} did not because the rest of their SGDM does not fit ({_some(apart)})"
+        text += f"; {len(apart)} did not because the rest of their module does not fit ({_some(apart)})"
     if unknown:
         why = "the rows of the two models differ" if places is None else "the model has no such tensor"
         text += f"; {len(unknown)} did not because {why} ({_some(unknown)})"
