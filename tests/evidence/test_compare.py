@@ -112,6 +112,11 @@ def test_no_figure_is_reported_under_another_recipe(project, mistake, command):
     for change, what in (("epochs=3", "recipe"), ("imgsz=32", "recipe"), ("bf16=False", "bf16")):
         arguments = [a for a in COMMAND[1:] if a.partition("=")[0] != change.partition("=")[0]]
         assert f"was made with another {what}" in mistake(*arguments, change, "out=res")
+    others = [a for a in COMMAND[1:] if not a.startswith(("epochs", "seeds"))]  # the records of other runs count too
+    assert "tiny-0.json was made with another recipe" in mistake(*others, "epochs=3", "seeds=2", "out=res")
+    assert "tiny-0.json was made with another folds=" in mistake(*COMMAND[1:], "folds=2", "out=res")
+    assert "tiny has seeds [0, 1] that other lacks" in mistake(*_with_a_model("other.yaml"), "seeds=2", "out=res")
+    assert len(list(Path("res").glob("tiny*.json"))) == 4
     before = record("tiny-0")
     label = next(Path("shapes/labels/val").glob("*.txt"))
     label.write_text("0 0.5 0.5 0.2 0.2\n")
@@ -127,6 +132,12 @@ def test_no_figure_is_reported_under_another_recipe(project, mistake, command):
     assert record("tiny-0")["parameters"] != before["parameters"]
 
 
+def _with_a_model(name):
+    """Arguments that compare a model which no record is of."""
+    shutil.copy("tiny.yaml", name)
+    return ["compare", name, *(a for a in COMMAND if "=" in a and not a.startswith("seeds"))]
+
+
 @pytest.mark.parametrize(
     ("content", "message"),
     [
@@ -140,6 +151,20 @@ def test_a_record_that_is_broken_foreign_or_edited_is_named(project, mistake, co
     file = Path("res/tiny-1.json")
     file.write_text(content or file.read_text().replace('"mAP50": 0.', '"mAP50": 0.9'))
     assert message in mistake(*COMMAND[1:], "out=res")
+
+
+def test_a_record_without_its_checksum_or_of_another_run_is_named_before_the_first_run(project, mistake):
+    file = Path("res/tiny-1.json")
+    content = file.read_text()
+    file.write_text(json.dumps({k: v for k, v in json.loads(content).items() if k != "sha256"}))
+    assert "was changed after it was written" in mistake(*COMMAND[1:], "out=res")
+    shutil.copy("res/tiny-0.json", file)
+    assert "tiny-1.json is the record of tiny-0; delete it to run tiny-1" in mistake(*COMMAND[1:], "out=res")
+    file.write_text(content)
+    Path("res/my-notes.json").write_text("{}")
+    new = [a for a in COMMAND[1:] if not a.startswith("seeds")]
+    assert "my-notes.json is no record" in mistake(*new, "seeds=0,1,2", "out=res")
+    assert not Path("res/tiny-2.json").exists()
 
 
 def test_a_folder_that_is_in_use_is_refused(project, mistake):
@@ -182,6 +207,8 @@ def test_children_end_with_their_parent_and_the_next_command_goes_on(project, sh
         (("tiny.yaml",), "name the models, and the data set with data="),
         (("data=data.yaml",), "data set with data=: yolo sgdm compare yolov8n.yaml yolov8n-sgdm.yaml data=my.yaml"),
         (("tiny.yaml", "data=data.yaml", "seeds=0,0"), "seeds=0,0 must be different whole numbers"),
+        (("tiny.yaml", "data=data.yaml", "seeds=0,1000", "repeat=1"), "repeat=1 takes seeds 1000 further on"),
+        (("tiny#1.yaml", "data=data.yaml"), "'tiny#1' cannot be the name of an arm"),
         (("tiny.yaml", "data=data.yaml", "seeds=a"), "seeds=a must be a whole number"),
         (("tiny.yaml", "data=data.yaml", "seed=3"), "seed= is set by each run"),
         (("tiny.yaml", "data=data.yaml", "jobs=0"), "jobs= must be 1 or more"),
@@ -295,6 +322,10 @@ def test_the_figures_of_a_summary_follow_from_the_records():
     assert row["mAP50-95 +- seeds"] == pytest.approx(12.7062 * 0.7071 / 2**0.5, abs=0.01)
     assert row["mAP50-95 +- pooled"] == pytest.approx(4.3027 * (2.5 / 2) ** 0.5, abs=0.01)
     assert row["mAP50-95 +- both"] == ""
+    found |= {"a-2024": run("a", 2024, 0.10), "a#1-3024": run("a#1", 3024, 0.12), "b-2024": run("b", 2024, 0.13)}
+    more = report.by_arm(found, "a")
+    assert report.differences(more, None, "b", "mAP50-95")[2024] == pytest.approx(3)
+    assert report.differences(more, None, "a#1", "mAP50-95") == {3024: pytest.approx(2)}
     found["b-2"] = run("b", 2, 0.5)
     with pytest.raises(ConfigError, match=r"b has seeds \[2\] that a lacks"):
         report.by_arm(found, "a")

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,8 +18,8 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ..configs import ConfigError
 from . import folds as fold_sets
 from . import plans, records, runners
-from .plans import Arm, Plan
-from .report import Report
+from .plans import APART, Arm, Plan
+from .report import Report, all_records, arm_of, by_arm
 from .training import Task, bind, check_settings, import_layers
 
 OURS = ("model", "seed", "project", "name", "resume", "mode", "task", "plots", "exist_ok")  # set by each run
@@ -92,8 +92,11 @@ def compare(
     _check_models(planned)
     with records.claimed(out, "out="):
         yamls = _data(planned, scratch / out.name)
+        every = _tasks(planned, yamls, absolute, scratch / out.name)
+        _check_kept(out, planned, every)
         for look in range(len(planned.looks)):
-            tasks = _tasks(planned, look, yamls, absolute, scratch / out.name)
+            seeds = {arm.name: planned.seeds(arm, look) for arm in planned.arms}
+            tasks = [task for task in every if task.seed in seeds[task.arm]]
             failed = _do(tasks, out, jobs, ray, f"{command} (plan at {at})" if at else command)
             if failed:
                 print(
@@ -132,6 +135,9 @@ def _unplanned(
     arms = [Arm(Path(model).stem, model) for model in models]
     if double := [arm.name for arm in arms if [a.name for a in arms].count(arm.name) > 1]:
         raise ConfigError(f"{double[0]} is named twice; a repetition of the reference is asked for with repeat=")
+    plans.check_names(arms)
+    if any((seed - other) % APART == 0 and 0 < seed - other <= repeat * APART for seed in seeds for other in seeds):
+        raise ConfigError(f"repeat={repeat} takes seeds {APART} further on; choose seeds= that these do not meet")
     arms += [Arm(f"{arms[0].name}#{i}", models[0]) for i in range(1, repeat + 1)]
     return Plan("", tuple(arms), data, recipe, (tuple(seeds),), 0, 0, "", folds, groups, bf16, tuple(layers or ()))
 
@@ -202,23 +208,22 @@ def _data(plan: Plan, scratch: Path) -> list[str]:
     return yamls
 
 
-def _tasks(plan: Plan, look: int, yamls: Sequence[str], layers: list[str], scratch: Path) -> list[Task]:
-    """Return the runs of a plan up to a look, seeds in turn over all arms."""
+def _tasks(plan: Plan, yamls: Sequence[str], layers: list[str], scratch: Path) -> list[Task]:
+    """Return the runs of a plan up to its last look, seeds in turn over all arms."""
     tasks = []
     for arm_number, arm in enumerate(plan.arms):
-        repetition = int(arm.name.rpartition("#")[2]) if "#" in arm.name else 0
         for i, data in enumerate(yamls):
             recipe = {**plan.recipe, **arm.recipe, "data": data}
             try:
                 binding = bind(arm.model, recipe, plan.bf16, arm.first)
             except OSError as e:
                 raise ConfigError(f"{e.filename}: {e.strerror}") from e
-            for place, seed in enumerate(plan.seeds(arm, look)):
+            for place, seed in enumerate(plan.seeds(arm, len(plan.looks) - 1)):
                 fold = i if plan.folds else None
                 task = Task(
                     arm.name,
                     arm.model,
-                    seed + 1000 * repetition,
+                    seed,
                     fold,
                     recipe,
                     plan.bf16,
@@ -232,19 +237,33 @@ def _tasks(plan: Plan, look: int, yamls: Sequence[str], layers: list[str], scrat
     return [task for *_, task in sorted(tasks, key=lambda t: t[:3])]
 
 
+def _check_kept(out: Path, plan: Plan, tasks: Sequence[Task]) -> None:
+    """Raise ConfigError unless all records in a folder can stand beside what is to be done.
+
+    A record of one of these runs, or of another seed of such an arm, has the same binding; one of another arm, compared
+    before, the same but for its model and code. A plan has its own runs alone.
+    """
+    kept = all_records(out)
+    names = {task.name for task in tasks}
+    for name, record in kept.items():
+        if plan.question and name not in names:
+            raise ConfigError(f"{out} holds {name}, which is not in the plan; choose another out=")
+        arm, fold = arm_of(record), record.get("fold")
+        beside = [task for task in tasks if task.fold == fold]
+        if not beside:
+            raise ConfigError(f"{out / name}.json was made with another folds=; choose another out=")
+        own = [task for task in beside if task.arm == arm]
+        for key, value in (own or beside)[0].binding.items():
+            if record.get("binding", {}).get(key) != value and (own or key not in ("model", "code")):
+                was = f": {record['recipe']}" if key == "recipe" else ""
+                raise ConfigError(f"{out / name}.json was made with another {key}{was}; choose another out=")
+    coming = {task.name: asdict(task) for task in tasks}
+    by_arm({**kept, **coming}, plan.arms[0].name)  # each arm has its partners
+
+
 def _do(tasks: Sequence[Task], out: Path, jobs: int, ray: str | None, command: str) -> list[str]:
     """Do the runs that have no record yet; return the names of those that failed."""
-    left = []
-    for task in tasks:
-        file = out / f"{task.name}.json"
-        if not file.exists():
-            left.append((task, file))
-            continue
-        kept = records.read(file)
-        for key, value in task.binding.items():
-            if kept.get("binding", {}).get(key) != value:
-                was = f": {kept['recipe']}" if key == "recipe" else ""
-                raise ConfigError(f"{file} was made with another {key}{was}; choose another out=")
+    left = [(task, file) for task in tasks if not (file := out / f"{task.name}.json").exists()]
     if left and ray:
         return runners.run_over_ray(left, ray, command)
     return runners.run_in_processes(left, jobs, command)

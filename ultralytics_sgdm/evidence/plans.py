@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +16,8 @@ from .statistics import LOOKS, Estimate
 
 METRICS = ("mAP50-95", "mAP50")
 INTERVALS = ("seeds and pictures", "pooled seeds", "seeds")
+APART = 1000  # a repetition of the reference, "NAME#1", has its seeds so much further on
+UNFIT = re.compile(r"[#/\\|\x00-\x1f]")
 KEYS: dict[str, Any] = {
     "question": str,
     "arms": list,
@@ -93,7 +96,8 @@ class Plan:
     def seeds(self, arm: Arm, look: int) -> tuple[int, ...]:
         """Return the seeds of an arm up to a look, from 0."""
         done = tuple(seed for seeds in self.looks[: look + 1] for seed in seeds)
-        return done if arm.seeds is None else tuple(s for s in arm.seeds if s in done)
+        chosen = done if arm.seeds is None else tuple(s for s in arm.seeds if s in done)
+        return tuple(seed + APART * repetition(arm.name) for seed in chosen)
 
     def confidence(self, look: int) -> float:
         """Return the confidence of the intervals of a look; that of two accounts for the other."""
@@ -111,6 +115,18 @@ class Plan:
         if max(abs(low), abs(high)) <= self.equal:
             return "equal"
         return "above zero, by less than was asked" if low > 0 else "undecided"
+
+
+def repetition(arm: str) -> int:
+    """Return which repetition of the reference an arm's name says it is, 0 for none."""
+    return int(arm.rpartition("#")[2]) if "#" in arm else 0
+
+
+def check_names(arms: Sequence[Arm]) -> None:
+    """Raise ConfigError unless the names of arms can be those of files, rows of a table, and no repetitions."""
+    for arm in arms:
+        if not arm.name.strip() or UNFIT.search(arm.name):
+            raise ConfigError(f"{arm.name!r} cannot be the name of an arm: it must be some text without # / \\ and |")
 
 
 def read(file: Path) -> Plan:

@@ -14,9 +14,9 @@ from ..configs import ConfigError
 from . import folds as fold_sets
 from . import records, statistics
 from .evaluation import Detections, average_precision, load, mean_ap, pool
-from .plans import METRICS, Plan
+from .plans import APART, METRICS, Plan, repetition
 from .statistics import Estimate
-from .training import DETECTIONS, METRIC
+from .training import DETECTIONS, METRIC, run_name
 
 Runs = dict[str, dict[int, dict[int | None, dict[str, Any]]]]  # arm, seed, fold
 ANALYSIS = "analysis.json"
@@ -41,13 +41,14 @@ class Report:
     def __init__(self, out: Path, plan: Plan, look: int, scratch: Path, resamples: int = 1000) -> None:
         self.out, self.plan, self.confidence = out, plan, plan.confidence(look)
         found = all_records(out)
-        for arm in plan.arms:
-            repetition = int(arm.name.rpartition("#")[2]) if "#" in arm.name else 0
-            for seed in plan.seeds(arm, look):
-                for fold in range(plan.folds or 1):
-                    name = f"{arm.name}-{seed + 1000 * repetition}" + (f"-fold{fold}" if plan.folds else "")
-                    if name not in found:
-                        raise ConfigError(f"{out} lacks {name}: no difference is reported where a run is missing")
+        parts = range(plan.folds) if plan.folds else [None]
+        names = {
+            run_name(arm.name, seed, fold) for arm in plan.arms for seed in plan.seeds(arm, look) for fold in parts
+        }
+        if lacking := sorted(names - found.keys()):
+            raise ConfigError(f"{out} lacks {lacking[0]}: no difference is reported where a run is missing")
+        if plan.question:  # what a later look adds has no part in this one
+            found = {name: record for name, record in found.items() if name in names}
         self.runs = by_arm(found, plan.arms[0].name)
         analysis = analyse(self.runs, scratch, plan.groups, resamples)
         file = out / ANALYSIS
@@ -101,8 +102,21 @@ class Report:
 
 
 def all_records(out: Path) -> dict[str, dict[str, Any]]:
-    """Return the records in a folder by their names."""
-    return {file.stem: records.read(file) for file in sorted(out.glob("*-*.json"))}
+    """Return the records in a folder by their names.
+
+    Raises:
+        ConfigError: If a file is no record, is broken or edited, or has the name of another run.
+    """
+    found = {file.stem: records.read(file) for file in sorted(out.glob("*-*.json"))}
+    for name, record in found.items():
+        if name != (run := run_name(arm_of(record), record["seed"], record.get("fold"))):
+            raise ConfigError(f"{out / name}.json is the record of {run}; delete it to run {name}")
+    return found
+
+
+def arm_of(record: Mapping[str, Any]) -> str:
+    """Return the arm of a record."""
+    return record.get("arm", Path(record["model"]).stem)
 
 
 def by_arm(found: Mapping[str, dict[str, Any]], reference: str) -> Runs:
@@ -113,14 +127,13 @@ def by_arm(found: Mapping[str, dict[str, Any]], reference: str) -> Runs:
     """
     runs: Runs = {reference: {}}
     for record in found.values():
-        arm = record.get("arm", Path(record["model"]).stem)
-        runs.setdefault(arm, {}).setdefault(record["seed"], {})[record.get("fold")] = record
+        runs.setdefault(arm_of(record), {}).setdefault(record["seed"], {})[record.get("fold")] = record
     most = max(len(folds) for seeds in runs.values() for folds in seeds.values())
     runs = {arm: {s: f for s, f in seeds.items() if len(f) == most} for arm, seeds in runs.items()}
     runs = {arm: seeds for arm, seeds in runs.items() if seeds}
     for arm, seeds in runs.items():
-        lacking = sorted(seeds.keys() - runs.get(reference, {}).keys())
-        if lacking and "#" not in arm:
+        lacking = sorted({_twin(arm, seed) for seed in seeds} - runs.get(reference, {}).keys())
+        if lacking:
             raise ConfigError(f"{arm} has seeds {lacking} that {reference} lacks: run it with them too")
     return runs
 
@@ -172,7 +185,7 @@ def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> di
     for metric in METRICS:
         for arm in others:
             observed, drawn = (
-                np.stack([v[metric][arm][s] - v[metric][reference][_twin(s)] for s in pooled[arm]], 1)
+                np.stack([v[metric][arm][s] - v[metric][reference][_twin(arm, s)] for s in pooled[arm]], 1)
                 for v in (scores, resampled)
             )
             n = len(set(member))
@@ -192,9 +205,9 @@ def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> di
     }
 
 
-def _twin(seed: int) -> int:
-    """Return the seed of the reference that a seed is compared with: a repetition has its own, 1000 further on."""
-    return seed % 1000
+def _twin(arm: str, seed: int) -> int:
+    """Return the seed of the reference that a seed of an arm is compared with."""
+    return seed - APART * repetition(arm)
 
 
 def _detections(run: Mapping[str, Any], scratch: Path) -> Path | None:
@@ -219,7 +232,8 @@ def differences(runs: Runs, analysis: Mapping[str, Any] | None, arm: str, metric
     """Return the difference of an arm to the first, seed by seed, in points."""
     found = scores(runs, analysis, metric)
     reference = found[next(iter(runs))]
-    return {seed: value - reference[_twin(seed)] for seed, value in found[arm].items() if _twin(seed) in reference}
+    twins = {seed: _twin(arm, seed) for seed in found[arm]}
+    return {seed: found[arm][seed] - reference[twin] for seed, twin in twins.items() if twin in reference}
 
 
 def estimates(
@@ -234,7 +248,7 @@ def estimates(
         by_seed = differences(runs, analysis, arm, metric)
         over_seeds = statistics.paired(by_seed, dict.fromkeys(by_seed, 0.0), confidence)
         none = Estimate(over_seeds.mean, None, None, None)
-        twins = [found[reference][_twin(s)] for s in by_seed]
+        twins = [found[reference][_twin(arm, s)] for s in by_seed]
         over_both = none
         if analysis and (kept := analysis["both"][metric].get(arm)) and kept["error"] is not None:
             over_both = statistics.interval(kept["mean"], kept["error"], kept["df"], confidence)

@@ -72,11 +72,16 @@ class Task:
     @property
     def name(self) -> str:
         """Name of the run's record."""
-        return f"{self.arm}-{self.seed}" + ("" if self.fold is None else f"-fold{self.fold}")
+        return run_name(self.arm, self.seed, self.fold)
 
     def to_json(self) -> str:
         """Return the task as text."""
         return json.dumps(asdict(self))
+
+
+def run_name(arm: str, seed: int, fold: int | None) -> str:
+    """Return the name of a run's record."""
+    return f"{arm}-{seed}" + ("" if fold is None else f"-fold{fold}")
 
 
 def import_layers(files: Sequence[str]) -> list[str]:
