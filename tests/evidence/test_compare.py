@@ -16,9 +16,10 @@ from ultralytics import YOLO
 
 from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import make_shapes
-from ultralytics_sgdm.evidence import plans, records, report
+from ultralytics_sgdm.evidence import compare, plans, records, report, runners
 from ultralytics_sgdm.evidence.compare import widest_depthwise
 from ultralytics_sgdm.evidence.report import Report
+from ultralytics_sgdm.evidence.training import bind
 
 pytestmark = pytest.mark.slow
 
@@ -211,6 +212,12 @@ def test_children_end_with_their_parent_and_the_next_command_goes_on(project, sh
         (("tiny#1.yaml", "data=data.yaml"), "'tiny#1' cannot be the name of an arm"),
         (("tiny.yaml", "data=data.yaml", "seeds=a"), "seeds=a must be a whole number"),
         (("tiny.yaml", "data=data.yaml", "seed=3"), "seed= is set by each run"),
+        (
+            ("tiny.yaml", "data=data.yaml", "cfg=my.yaml"),
+            "cfg= would take the recipe from a file that may change unseen",
+        ),
+        (("tiny.yaml", "data=data.yaml", "split=test"), "split= has no effect on what is scored"),
+        (("tiny.pt", "data=data.yaml"), "tiny.pt is no model YAML (.yaml)"),
         (("tiny.yaml", "data=data.yaml", "jobs=0"), "jobs= must be 1 or more"),
         (("tiny.yaml", "data=data.yaml", "pretrained=nosuch.pt"), "nosuch.pt"),
         (("tiny.yaml", "data=data.yaml", "layers=nosuch.py"), "layers=nosuch.py does not exist"),
@@ -243,6 +250,39 @@ def test_kernels_that_bf16_never_ends_with_are_refused(mistake, tmp_path, monkey
             said = mistake("compare", "tiny.yaml", "own.yaml", "data=data.yaml", "bf16=True", "out=new")
             assert "own.yaml: PyTorch does not return from a depthwise convolution 15 wide in bf16 on a CPU" in said
     assert not Path("new").exists()
+
+
+def test_the_device_and_the_files_of_an_arm_count_as_those_of_all(monkeypatch, tmp_path):
+    monkeypatch.setattr(torch.cuda, "is_available", lambda: True)
+
+    def plan(arm, **recipe):
+        return plans.Plan("", (plans.Arm("a", "tiny.yaml"), arm), "data.yaml", recipe, ((0,),), 0, 0, "", bf16=True)
+
+    for arm in ({"recipe": {"device": "cpu"}}, {"first": {"device": "CPU"}}):
+        given = plan(plans.Arm("b", "tiny.yaml", **arm), device=0)
+        assert [compare._bf16_on_cpu(given, a) for a in given.arms] == [False, True]
+        with pytest.raises(ConfigError, match="leave device= out"):
+            runners.check_ray("local", [given.recipe, *({**a.recipe, **a.first} for a in given.arms)])
+        for key in ("data", "cfg"):
+            with pytest.raises(ConfigError, match=f"{key}= "):
+                compare.check_recipe(plan(plans.Arm("b", "tiny.yaml", **{next(iter(arm)): {key: "x.yaml"}})))
+    given = plan(plans.Arm("b", "tiny.yaml", {"device": 0}), device="cpu")
+    assert [compare._bf16_on_cpu(given, a) for a in given.arms] == [True, False]
+    assert not compare._bf16_on_cpu(plan(given.arms[0]), given.arms[0])  # without a word the GPU is taken
+
+    monkeypatch.chdir(make_project(tmp_path))
+    digests = []
+    for content in ("one", "two"):
+        Path("start.pt").write_text(content)
+        digests.append(bind("tiny.yaml", {"data": "data.yaml"}, False, {"pretrained": "start.pt"})["recipe"])
+    assert digests[0] != digests[1]
+
+
+def test_one_class_is_trained_and_scored_as_one(command, tmp_path, monkeypatch):
+    monkeypatch.chdir(make_project(tmp_path))
+    new = ("epochs=1", "imgsz=64", "workers=0", "device=cpu", "batch=-1", "seeds=0", "out=res")
+    assert command("sgdm", "compare", "tiny.yaml", "data=data.yaml", "single_cls=True", *new)[0] == 0
+    assert list(record("tiny-0")["classes"]) == ["item"]
 
 
 def test_a_run_that_fails_says_why(command, tmp_path, monkeypatch):

@@ -23,6 +23,11 @@ from .report import Report, all_records, arm_of, by_arm
 from .training import Task, bind, check_settings, import_layers
 
 OURS = ("model", "seed", "project", "name", "resume", "mode", "task", "plots", "exist_ok")  # set by each run
+ELSEWHERE = {
+    "cfg": "would take the recipe from a file that may change unseen: state its arguments",
+    "data": "is the same for all arms and stages: it stands beside the recipe",
+    "split": "has no effect on what is scored, the pictures of val: name others there, in the YAML of the set",
+}
 WIDEST_IN_BF16 = 13  # of a depthwise kernel: in PyTorch 2.14 on AVX-512, channels last, 1x15 on a map of 32 never ends
 
 
@@ -84,8 +89,8 @@ def compare(
         raise ConfigError("jobs= must be 1 or more, and resamples= 100 or more")
     check_recipe(planned)
     if ray:
-        runners.check_ray(ray, planned.recipe)
-    if _bf16_on_cpu(planned) and not fast_bf16():
+        runners.check_ray(ray, [planned.recipe, *(stage for arm in planned.arms for stage in (arm.recipe, arm.first))])
+    if any(_bf16_on_cpu(planned, arm) for arm in planned.arms) and not fast_bf16():
         LOGGER.warning("bf16=True: this CPU has no bfloat16 instructions, float32 is about ten times as fast on it")
     absolute = import_layers(planned.layers)
     command = records.command()
@@ -148,6 +153,8 @@ def check_recipe(plan: Plan) -> None:
         for key in {**plan.recipe, **arm.recipe, **arm.first}:
             if key in OURS:
                 raise ConfigError(f"{key}= is set by each run")
+            if key in ELSEWHERE:
+                raise ConfigError(f"{key}= {ELSEWHERE[key]}")
         check_settings({**plan.recipe, **arm.recipe})
         check_settings({**plan.recipe, **arm.recipe, **arm.first})
 
@@ -156,10 +163,12 @@ def _check_models(plan: Plan) -> None:
     """Raise ConfigError unless the models can be built, are of one task, and train in bf16 where that is asked for."""
     tasks = {}
     for arm in plan.arms:
+        if Path(arm.model).suffix not in (".yaml", ".yml"):
+            raise ConfigError(f"{arm.model} is no model YAML (.yaml); weights are named with pretrained=")
         try:
             yolo = YOLO(arm.model)
             tasks[arm.model] = yolo.task
-            if _bf16_on_cpu(plan) and (wide := widest_depthwise(yolo.model)) > WIDEST_IN_BF16:
+            if _bf16_on_cpu(plan, arm) and (wide := widest_depthwise(yolo.model)) > WIDEST_IN_BF16:
                 raise ConfigError(
                     f"{arm.model}: PyTorch does not return from a depthwise convolution {wide} wide in bf16 on a CPU; "
                     f"leave out bf16, or take kernels at most {WIDEST_IN_BF16} wide"
@@ -173,8 +182,11 @@ def _check_models(plan: Plan) -> None:
             raise ConfigError(f"{model} is a model of the task {task}, this takes detect")
 
 
-def _bf16_on_cpu(plan: Plan) -> bool:
-    return plan.bf16 and plan.recipe.get("device", "cpu") == "cpu"
+def _bf16_on_cpu(plan: Plan, arm: Arm) -> bool:
+    """Return whether a stage of an arm trains in bf16 on the CPU, where Ultralytics trains without a GPU too."""
+    stages = ({**plan.recipe, **arm.recipe}, {**plan.recipe, **arm.recipe, **arm.first})
+    found = "" if torch.cuda.is_available() else "cpu"
+    return plan.bf16 and any("cpu" in str(stage.get("device") or found).lower() for stage in stages)
 
 
 def widest_depthwise(model: nn.Module) -> int:

@@ -68,7 +68,7 @@ def run_over_ray(tasks: Sequence[tuple[Task, Path]], address: str, command: str)
         ray.init(address, include_dashboard=False, log_to_driver=False)
     except ConnectionError as e:
         raise ConfigError(f"ray={address}: {e}") from e
-    on_gpu = ray.cluster_resources().get("GPU", 0) > 0 and tasks[0][0].recipe.get("device") != "cpu"
+    on_gpu = ray.cluster_resources().get("GPU", 0) > 0 and any(t.recipe.get("device") != "cpu" for t, _ in tasks)
     print(f"Ray: {len(tasks)} runs, one per {'GPU' if on_gpu else 'CPU'}", flush=True)
     remote = ray.remote(
         num_cpus=1,
@@ -114,15 +114,15 @@ def run_on_node(task: Task, spec: dict[str, Any], cwd: Path, command: str) -> di
     return {**run(replace(task, model=str(file)), command), "model": task.model}
 
 
-def check_ray(address: str, recipe: dict[str, Any]) -> None:
-    """Raise ConfigError unless runs can go to a cluster."""
+def check_ray(address: str, recipes: Sequence[dict[str, Any]]) -> None:
+    """Raise ConfigError unless runs of these recipes can go to a cluster."""
     if address not in ("auto", "local"):
         host, _, port = address.removeprefix("ray://").rpartition(":")
         try:
             socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself would try for minutes
         except (OSError, ValueError) as e:
             raise ConfigError(f"ray={address}: {e}; say host:port of a cluster, auto or local") from e
-    if recipe.get("device", "cpu") != "cpu":
+    if any(recipe.get("device", "cpu") != "cpu" for recipe in recipes):
         raise ConfigError("with ray= each run has the GPU that Ray gives it: leave device= out, or say device=cpu")
     extra("ray", "ray")
 

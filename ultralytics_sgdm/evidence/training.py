@@ -38,7 +38,9 @@ LAYERS = Path(registry.__file__).parent
 METRIC = "mAP50-95"
 DETECTIONS = "detections.npz"
 FIRST = "first"  # folder of the first stage
-VALIDATED = ("imgsz", "batch", "workers", "device", "max_det")  # of the recipe, what the validator takes too
+VALIDATED = (  # of the recipe, what the validator takes too
+    *("imgsz", "batch", "workers", "device", "max_det", "conf", "iou", "agnostic_nms", "classes", "single_cls"),
+)
 
 
 @dataclass(frozen=True)
@@ -134,7 +136,11 @@ def bind(model: str, recipe: dict[str, Any], bf16: bool, first: dict[str, Any] |
     named = {row[2] for row in (*spec["backbone"], *spec["head"])}
     code = _code(entry.cls for name, entry in registered_layers() if name in named)
     weights = recipe.get("pretrained")
-    stages = {k: v for k, v in recipe.items() if k not in ("data", "pretrained")} | ({"first": first} if first else {})
+    stages = {k: v for k, v in recipe.items() if k not in ("data", "pretrained")}
+    if first:
+        start = first.get("pretrained")
+        content = {"pretrained": records.file_digest(Path(start))} if isinstance(start, str) else {}
+        stages["first"] = {**first, **content}
     return {
         "model": records.digest({k: v for k, v in spec.items() if k != "yaml_file"}),
         "code": records.digest(code),
@@ -188,6 +194,8 @@ def run(task: Task, command: str = "") -> dict[str, Any]:
         start = time.monotonic()
         last, best = train(task, folder)
         settings = {key: task.recipe[key] for key in ("data", *VALIDATED) if key in task.recipe}
+        if settings.get("batch", 1) < 1:  # a share of the GPU's memory, or -1: what fits a training
+            del settings["batch"]
         metrics, detections = evaluate(last, settings, folder)
         detections.save(folder / DETECTIONS)
         best_metrics, _ = evaluate(best, settings, folder)
