@@ -1,11 +1,13 @@
 """`yolo sgdm compare` from end to end, on trainings of seconds."""
 
 import csv
+import errno
 import json
 import shutil
 import subprocess
 import sys
 import time
+from dataclasses import replace
 from pathlib import Path
 
 import psutil
@@ -293,9 +295,47 @@ def test_a_run_that_fails_says_why(command, tmp_path, monkeypatch):
     assert "1 runs failed: tiny-0" in error
 
 
+def test_a_set_that_changed_has_new_folds(command, mistake, tmp_path, monkeypatch):
+    monkeypatch.chdir(make_project(tmp_path))
+    arguments = ("compare", "tiny.yaml", *RECIPE, "epochs=1", "seeds=0", "folds=2", "out=res")
+    arguments = [a for a in arguments if a != "epochs=2"]
+    assert command("sgdm", *arguments)[0] == 0
+    next(Path("shapes/labels/val").glob("*.txt")).write_text("0 0.5 0.5 0.2 0.2\n")
+    assert "was made with another data" in mistake(*arguments)
+    next(Path("shapes/images/val").glob("*.jpg")).unlink()  # what the old folds link to
+    assert "was made with another data" in mistake(*arguments)
+
+
+def test_a_disk_that_is_full_leaves_what_was_there(project, command, monkeypatch):
+    before = {file: file.read_bytes() for file in Path("res").iterdir()}
+
+    def full(file, content):
+        with file.open("wb") as f:
+            f.write(content[:10])
+        raise OSError(errno.ENOSPC, "No space left on device")
+
+    monkeypatch.setattr(Path, "write_bytes", full)
+    status, _, error = command(*COMMAND, "out=res", "resamples=200")
+    assert (status, error) == (2, "error: res/analysis.json cannot be written: No space left on device\n")
+    assert {file: file.read_bytes() for file in Path("res").iterdir()} == before
+
+
+def test_an_analysis_that_is_broken_or_edited_is_named(project, mistake):
+    file = Path("res/analysis.json")
+    content = file.read_text()
+    next(Path("runs/compare/res").glob("tiny-0-*/detections.npz")).write_bytes(b"PK")  # so what is kept is read
+    for text in ("{", "[]", "{}", content.replace('"mean": ', '"mean": 1')):
+        file.write_text(text)
+        assert "analysis.json is not as this command wrote it; move it away" in mistake(*COMMAND[1:], "out=res")
+
+
 def test_an_output_that_cannot_be_written_is_one_line(mistake, tmp_path, monkeypatch):
     monkeypatch.chdir(make_project(tmp_path))
     Path("file").touch()
+    given = ("compare", "tiny.yaml", "data=data.yaml", "out=res")
+    assert "scratch=file/runs/res cannot be written" in mistake(*given, "scratch=file/runs")
+    with records.claimed(Path("runs/compare/res"), ""):
+        assert "scratch=runs/compare/res is in use by another process" in mistake(*given[:-1], "out=other/res")
     for out in ("file/res", "/proc/nowhere"):
         assert f"out={out} cannot be written" in mistake("compare", "tiny.yaml", "data=data.yaml", f"out={out}")
 
@@ -318,6 +358,7 @@ def test_folds_and_repetitions_and_a_plan_with_its_verdict(yolo, project, mistak
     for arguments in (["init"], ["add", "plan.yaml"], ["commit", "-m", "plan"]):
         subprocess.run([*git, *arguments], check=True, capture_output=True)
     assert "leave them out" in mistake("compare", "plan=plan.yaml", "seeds=5", "out=planned")
+    assert "res holds tiny-0, which is not in the plan" in mistake("compare", "plan=plan.yaml", "out=res")
     printed = yolo("sgdm", "compare", "plan=plan.yaml", "out=planned", "jobs=2", "resamples=100", cwd=project)
     assert printed.rstrip().endswith("- tiny-sgdm: equal")
     assert "Is SGDM better" in Path("planned/verdict.md").read_text()
@@ -329,12 +370,23 @@ def test_folds_and_repetitions_and_a_plan_with_its_verdict(yolo, project, mistak
     assert (first["freeze"], first["epochs"], last["freeze"], last["epochs"]) == ("stock", 2, None, 1)
     assert Path(last["pretrained"]) == folder.resolve() / "first/weights/last.pt"
 
+    # a rule that is changed afterwards, though committed, gives no verdict on these runs
+    Path("plan.yaml").write_text(yaml.safe_dump({**plan, "better": 0.1}))
+    subprocess.run([*git, "commit", "-am", "easier"], check=True, capture_output=True)
+    assert "plan.yaml was changed since planned was begun" in mistake("compare", "plan=plan.yaml", "out=planned")
+    Path("plan.yaml").write_text(yaml.safe_dump(plan))
+
     # without detections at hand the same figures come from what is kept, and none where a record is missing
     text = Path("planned/summary.md").read_text()
     shutil.rmtree("runs")
     read = plans.read(Path("plan.yaml"))
     Report(Path("planned"), read, 0, Path("runs")).write()
     assert Path("planned/summary.md").read_text() == text
+    two = Report(Path("planned"), replace(read, looks=((0,), (1,))), 0, Path("runs"))
+    assert [list(seeds) for seeds in two.runs.values()] == [
+        [0],
+        [0],
+    ]  # the first look again, without the second's seeds
     Path("planned/tiny-sgdm-1-fold1.json").unlink()
     with pytest.raises(ConfigError, match="planned lacks tiny-sgdm-1-fold1: no difference is reported"):
         Report(Path("planned"), read, 0, Path("runs"))

@@ -20,7 +20,7 @@ from . import folds as fold_sets
 from . import plans, records, runners
 from .plans import APART, Arm, Plan
 from .report import Report, all_records, arm_of, by_arm
-from .training import Task, bind, check_settings, import_layers
+from .training import Task, bind, check_settings, data_digest, import_layers
 
 OURS = ("model", "seed", "project", "name", "resume", "mode", "task", "plots", "exist_ok")  # set by each run
 ELSEWHERE = {
@@ -28,6 +28,7 @@ ELSEWHERE = {
     "data": "is the same for all arms and stages: it stands beside the recipe",
     "split": "has no effect on what is scored, the pictures of val: name others there, in the YAML of the set",
 }
+PLAN = "plan.yaml"  # copy in out= of the plan under which its records were begun
 WIDEST_IN_BF16 = 13  # of a depthwise kernel: in PyTorch 2.14 on AVX-512, channels last, 1x15 on a map of 32 never ends
 
 
@@ -95,10 +96,13 @@ def compare(
     absolute = import_layers(planned.layers)
     command = records.command()
     _check_models(planned)
-    with records.claimed(out, "out="):
-        yamls = _data(planned, scratch / out.name)
-        every = _tasks(planned, yamls, absolute, scratch / out.name)
+    own = scratch / out.resolve().name
+    with records.claimed(out, "out="), records.claimed(own, "scratch="):
+        yamls = _data(planned, own)
+        every = _tasks(planned, yamls, absolute, own)
         _check_kept(out, planned, every)
+        if plan:
+            _keep_plan(plan, planned, out)
         for look in range(len(planned.looks)):
             seeds = {arm.name: planned.seeds(arm, look) for arm in planned.arms}
             tasks = [task for task in every if task.seed in seeds[task.arm]]
@@ -108,7 +112,7 @@ def compare(
                     f"error: {len(failed)} runs failed: {', '.join(failed)}; mend what their logs say", file=sys.stderr
                 )
                 return 1
-            report = Report(out, planned, look, scratch / out.name, resamples)
+            report = Report(out, planned, look, own, resamples)
             report.write()
             print(report.text())
             if at is None or all(not v.startswith("undecided") for v in report.verdicts().values()):
@@ -204,7 +208,7 @@ def _data(plan: Plan, scratch: Path) -> list[str]:
     """Return the YAML of each fold, or that of the set; labels are read once here, so that a mistake is said now."""
     try:
         if plan.folds:
-            name = records.digest([plan.data, plan.folds, plan.groups])[:8]
+            name = records.digest([str(Path(plan.data).resolve()), data_digest(plan.data), plan.folds, plan.groups])[:8]
             yamls = [str(y) for y in fold_sets.make(plan.data, plan.folds, plan.groups, scratch / f"folds-{name}")]
         else:
             yamls = [plan.data]
@@ -247,6 +251,15 @@ def _tasks(plan: Plan, yamls: Sequence[str], layers: list[str], scratch: Path) -
                 folder = scratch / f"{task.name}-{records.digest(binding)[:10]}"
                 tasks.append((place, i, arm_number, replace(task, folder=str(folder.resolve()))))
     return [task for *_, task in sorted(tasks, key=lambda t: t[:3])]
+
+
+def _keep_plan(file: Path, plan: Plan, out: Path) -> None:
+    """Keep a copy of a plan beside its records, and raise ConfigError if they were begun under another."""
+    kept = out / PLAN
+    if not kept.exists():
+        records.write(kept, file.read_bytes())
+    elif plans.read(kept) != plan:
+        raise ConfigError(f"plan={file} was changed since {out} was begun with {kept}: choose another out=")
 
 
 def _check_kept(out: Path, plan: Plan, tasks: Sequence[Task]) -> None:

@@ -111,9 +111,18 @@ def keep(record: dict[str, Any], file: Path) -> None:
     Raises:
         ConfigError: If it cannot be written.
     """
+    write(file, json.dumps({**record, DIGEST: digest(record)}, indent=1) + "\n")
+
+
+def write(file: Path, content: str | bytes) -> None:
+    """Write a file that is whole or as it was.
+
+    Raises:
+        ConfigError: If it cannot be written.
+    """
     part = file.with_suffix(".part")
     try:
-        part.write_text(json.dumps({**record, DIGEST: digest(record)}, indent=1) + "\n", encoding="utf-8")
+        part.write_bytes(content if isinstance(content, bytes) else content.encode())
         part.replace(file)
     except OSError as e:
         with contextlib.suppress(OSError):

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -53,8 +55,15 @@ class Report:
         analysis = analyse(self.runs, scratch, plan.groups, resamples)
         file = out / ANALYSIS
         if analysis is None and file.exists():
-            analysis = json.loads(file.read_text())
-            analysis = analysis if analysis["runs"] == fingerprint(self.runs) else None
+            try:
+                kept = json.loads(file.read_text(encoding="utf-8"))
+                digest = kept.pop(records.DIGEST, None)  # none in those of before it was kept
+                whole = digest in (None, records.digest(kept)) and kept["both"].keys() == set(METRICS)
+                analysis = kept if kept["runs"] == fingerprint(self.runs) else None
+            except (OSError, ValueError, AttributeError, TypeError, KeyError):
+                whole = False
+            if not whole:
+                raise ConfigError(f"{file} is not as this command wrote it; move it away")
         self.analysis = analysis
 
     def estimates(self, metric: str) -> dict[str, dict[str, Estimate]]:
@@ -72,18 +81,20 @@ class Report:
 
         rows = summary(self.runs, self.analysis, self.confidence)
         if self.analysis is not None:
-            (self.out / ANALYSIS).write_text(json.dumps(self.analysis, indent=1) + "\n", encoding="utf-8")
+            records.keep(self.analysis, self.out / ANALYSIS)
         write_summary(self.out, rows)
-        (self.out / "power.md").write_text(power(self.runs, self.analysis), encoding="utf-8")
+        records.write(self.out / "power.md", power(self.runs, self.analysis))
         if self.plan.question:
-            (self.out / "verdict.md").write_text(self.text(), encoding="utf-8")
+            records.write(self.out / "verdict.md", self.text())
         if len(rows) > 1:
             points = {arm: list(differences(self.runs, self.analysis, arm, METRIC).values()) for arm in self.runs}
-            plots.differences(rows, points, METRIC, self.confidence, self.out / "differences.png")
+            plots.differences(rows, points, METRIC, self.confidence, picture := io.BytesIO())
+            records.write(self.out / "differences.png", picture.getvalue())
         curves = {arm: [run["curve"] for run in _flat(runs)] for arm, runs in self.runs.items()}
         validated = self.plan.recipe.get("val", True)  # else the last epoch alone was
         if validated and any(len(curve) > 1 for runs in curves.values() for curve in runs):
-            plots.curves(curves, METRIC, self.out / "curves.png")
+            plots.curves(curves, METRIC, picture := io.BytesIO())
+            records.write(self.out / "curves.png", picture.getvalue())
         else:
             (self.out / "curves.png").unlink(missing_ok=True)
 
@@ -159,7 +170,7 @@ def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> di
     Returns:
         For each metric the score of each run with all folds pooled, and for each arm but the first the mean difference
         with the standard error and degrees of freedom over seeds and pictures, and the standard error that the pictures
-        alone give. None if the detections of a run are missing.
+        alone give. None if the detections of a run are missing or broken.
     """
     pooled: dict[str, dict[int, Detections]] = {}
     for arm, seeds in runs.items():
@@ -167,7 +178,10 @@ def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> di
             files = [file for run in of.values() if (file := _detections(run, scratch))]
             if len(files) < len(of):
                 return None
-            pooled.setdefault(arm, {})[seed] = pool([load(file) for file in files])
+            try:
+                pooled.setdefault(arm, {})[seed] = pool([load(file) for file in files])
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # not whole
+                return None
     reference, *others = pooled
     pictures = next(iter(pooled[reference].values())).pictures
     if any(not np.array_equal(d.pictures, pictures) for seeds in pooled.values() for d in seeds.values()):
@@ -294,11 +308,11 @@ def summary(
 def write_summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write summary.csv and summary.md."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    with (out / "summary.csv").open("w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, keys, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    (out / "summary.md").write_text(table(rows), encoding="utf-8")
+    writer = csv.DictWriter(text := io.StringIO(newline=""), keys, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    records.write(out / "summary.csv", text.getvalue())
+    records.write(out / "summary.md", table(rows))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:
