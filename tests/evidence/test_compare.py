@@ -222,6 +222,7 @@ def test_children_end_with_their_parent_and_the_next_command_goes_on(project, sh
         (("tiny.pt", "data=data.yaml"), "tiny.pt is no model YAML (.yaml)"),
         (("tiny.yaml", "data=data.yaml", "jobs=0"), "jobs= must be 1 or more"),
         (("tiny.yaml", "data=data.yaml", "pretrained=nosuch.pt"), "nosuch.pt"),
+        (("tiny.yaml", "data=notest.yaml"), "loading data from"),
         (("tiny.yaml", "data=data.yaml", "layers=nosuch.py"), "layers=nosuch.py does not exist"),
         (("tiny.yaml", "data=data.yaml", "folds=99"), "folds=99 must be from 2 to 14"),
         (("tiny.yaml", "data=data.yaml", "epochs=abc"), "'epochs=abc'"),
@@ -238,6 +239,9 @@ def test_children_end_with_their_parent_and_the_next_command_goes_on(project, sh
 )
 def test_mistakes_are_said_before_the_first_run(mistake, tmp_path, monkeypatch, arguments, message):
     monkeypatch.chdir(make_project(tmp_path))
+    spec = yaml.safe_load(Path("data.yaml").read_text())
+    Path("notest.yaml").write_text(yaml.safe_dump({**spec, "test": str(tmp_path / "empty")}))
+    Path("empty").mkdir()
     assert message in mistake("compare", *arguments, "out=new")
     assert not Path("new").exists()
 

@@ -219,7 +219,7 @@ def _data(plan: Plan, scratch: Path) -> list[str]:
                     build_yolo_dataset(DEFAULT_CFG, spec[split], 1, spec, mode="val")
     except ConfigError:
         raise
-    except (FileNotFoundError, RuntimeError, SyntaxError, KeyError) as e:
+    except (OSError, RuntimeError, SyntaxError, KeyError) as e:
         raise ConfigError(f"data={plan.data}: {' '.join(str(e).split())}") from e
     return yamls
 
@@ -233,7 +233,8 @@ def _tasks(plan: Plan, yamls: Sequence[str], layers: list[str], scratch: Path) -
             try:
                 binding = bind(arm.model, recipe, plan.bf16, arm.first)
             except OSError as e:
-                raise ConfigError(f"{e.filename}: {e.strerror}") from e
+                said = f"{e.filename}: {e.strerror}" if e.filename else " ".join(str(e).split())
+                raise ConfigError(said) from e
             for place, seed in enumerate(plan.seeds(arm, len(plan.looks) - 1)):
                 fold = i if plan.folds else None
                 task = Task(

@@ -160,11 +160,11 @@ def _code(layers: Iterable[type]) -> dict[str, str]:
     return {file.name: records.digest(ast.dump(ast.parse(file.read_text(encoding="utf-8")))) for file in files}
 
 
-def data_digest(data: str) -> str:
+def data_digest(data: str, splits: Sequence[str] = SPLITS) -> str:
     """Return the checksum of a data set: its classes, names and sizes of its pictures, content of its labels."""
     spec = check_det_dataset(data)
     content: list[Any] = [{str(k): v for k, v in spec["names"].items()}]
-    for split in SPLITS:
+    for split in splits:
         files = pictures(spec, split)
         for file, label in zip(files, map(Path, img2label_paths(list(map(str, files)))), strict=True):
             content.append([split, file.name, file.stat().st_size, label.read_text() if label.exists() else None])
@@ -234,10 +234,10 @@ def train(task: Task, folder: Path) -> tuple[Path, Path]:
     """Train to the end, from the last epoch that is whole on disk; return the last and the best checkpoint."""
     last, best = (folder / f"weights/{name}.pt" for name in ("last", "best"))
     for _ in range(2):
-        checkpoint = _read(last)
+        checkpoint = load_checkpoint(last)
         epoch = -2 if checkpoint is None else checkpoint["epoch"]  # from 0; a finished run is soon stripped to -1
         finished = checkpoint is not None and not 0 <= epoch < checkpoint["train_args"]["epochs"] - 1
-        if finished and _read(best) is not None:
+        if finished and load_checkpoint(best) is not None:
             return last, best
         if checkpoint is None or finished:  # nothing to go on from, or a best.pt that nothing would write again
             _clear(folder)
@@ -254,7 +254,7 @@ def train(task: Task, folder: Path) -> tuple[Path, Path]:
     return last, best
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def load_checkpoint(file: Path) -> dict[str, Any] | None:
     """Return a checkpoint, or None if it is not there or not whole."""
     try:
         return torch.load(file, map_location="cpu", weights_only=False)
