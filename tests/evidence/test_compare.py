@@ -4,6 +4,7 @@ import csv
 import errno
 import json
 import shutil
+import signal
 import subprocess
 import sys
 import time
@@ -175,7 +176,8 @@ def test_a_folder_that_is_in_use_is_refused(project, mistake):
         assert "out=res is in use by another process" in mistake(*COMMAND[1:], "out=res")
 
 
-def test_children_end_with_their_parent_and_the_next_command_goes_on(project, shell, command):
+@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+def test_children_end_with_their_parent_and_the_next_command_goes_on(project, shell, command, by):
     arguments = [a for a in COMMAND if not a.startswith(("epochs", "seeds"))]
     arguments += ["epochs=300", "seeds=7", "out=killed"]
     driver = subprocess.Popen(
@@ -183,6 +185,7 @@ def test_children_end_with_their_parent_and_the_next_command_goes_on(project, sh
         env=shell.environment,
         stdout=subprocess.DEVNULL,
         stderr=subprocess.DEVNULL,
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),  # else ignored where these tests are
     )
     try:
         end = time.monotonic() + HUNG
@@ -190,6 +193,8 @@ def test_children_end_with_their_parent_and_the_next_command_goes_on(project, sh
             assert driver.poll() is None and time.monotonic() < end
             time.sleep(0.1)
         (child,) = (c for c in psutil.Process(driver.pid).children() if "evidence.runners" in " ".join(c.cmdline()))
+        driver.send_signal(by)
+        driver.wait(HUNG / 10)
     finally:
         driver.kill()
         driver.wait()

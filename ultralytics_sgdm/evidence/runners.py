@@ -44,12 +44,20 @@ def run_in_processes(tasks: Sequence[tuple[Task, Path]], jobs: int, command: str
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as f:
             argv = [sys.executable, "-m", __name__, task.to_json(), str(file), command, str(os.getpid())]
-            status = subprocess.run(argv, stdout=f, stderr=f, env={**os.environ, **ALONE}).returncode
+            child = subprocess.Popen(argv, stdout=f, stderr=f, env={**os.environ, **ALONE})
+            children.append(child)
+            status = child.wait()
         print(f"{task.name}: {'done' if status == 0 else _failure(log)}", flush=True)
         return None if status == 0 else task.name
 
+    children: list[subprocess.Popen[bytes]] = []
     with ThreadPoolExecutor(jobs) as pool:
-        return [name for name in pool.map(lambda t: one(*t), tasks) if name]
+        try:
+            return [name for name in pool.map(lambda t: one(*t), tasks) if name]
+        except BaseException:  # such as an interrupt of this process alone: what waits is left out, what runs ends
+            for child in children:
+                child.terminate()
+            raise
 
 
 def run_over_ray(tasks: Sequence[tuple[Task, Path]], address: str, command: str) -> list[str]:
