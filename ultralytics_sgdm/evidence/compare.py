@@ -104,8 +104,8 @@ def compare(
         if plan:
             _keep_plan(plan, planned, out)
         for look in range(len(planned.looks)):
-            seeds = {arm.name: planned.seeds(arm, look) for arm in planned.arms}
-            tasks = [task for task in every if task.seed in seeds[task.arm]]
+            due = {arm.name: planned.seeds(arm, look) for arm in planned.arms}
+            tasks = [task for task in every if task.seed in due[task.arm]]
             failed = _do(tasks, out, jobs, ray, f"{command} (plan at {at})" if at else command)
             if failed:
                 print(
