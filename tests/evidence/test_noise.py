@@ -1,4 +1,5 @@
 import csv
+import json
 import re
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from ultralytics.data.utils import check_det_dataset
 from ultralytics.models.yolo.detect import DetectionValidator
 
 from ultralytics_sgdm.data import make_shapes
-from ultralytics_sgdm.evidence import noise
+from ultralytics_sgdm.evidence import noise, records
 
 pytestmark = pytest.mark.slow
 
@@ -141,10 +142,34 @@ def test_noise_measures_pairs_and_keeps_what_is_done(mistake, command, tmp_path,
     assert not Path("runs").exists()
     assert re.match(r"blur +8 +blind ", printed.splitlines()[-1])
 
+    record = json.loads(Path("out/dots-0.json").read_text())
+    assert {"versions", "commit", "machine", "date", "command"} <= record.keys()
+    assert record["command"].startswith("yolo sgdm noise")
+
     kept = {file: file.stat().st_mtime_ns for file in Path("out").glob("*.json")}
     assert command("sgdm", "noise", *files, *given)[0] == 0
     assert {file: file.stat().st_mtime_ns for file in Path("out").glob("*.json")} == kept
     assert "made with noise_seed 0, not 1; choose another" in mistake("noise", *files, *given, "noise_seed=1")
+    with records.claimed(Path("out"), "out="):
+        assert "out=out is in use by another process" in mistake("noise", *files, *given)
+    original = Path("out/dots-0.json").read_text()
+    for text, message in (
+        ("{", "cannot be read as a record"),
+        ("3", "is no record of this command"),
+        ('{"noise_seed": 0}', "is no record of this command"),
+        (original.replace('"mAP50": 9', '"mAP50": 8'), "was changed after it was written"),
+        (Path("out/dots-1.json").read_text(), "dots-0.json is the record of dots-1"),
+    ):
+        Path("out/dots-0.json").write_text(text)
+        assert message in mistake("noise", *files, *given)
+    Path("out/dots-0.json").write_text(original)
+    label = Path("labels/val/0.txt")
+    boxes = label.read_text()
+    label.write_text("0 0.5 0.5 0.125 0.125")
+    assert "was made with another data" in mistake("noise", *files, *given)
+    label.write_text(boxes)
+    Path("cut.pt").write_bytes(Path(files[0]).read_bytes()[:1000])
+    assert "cut.pt is no whole checkpoint" in mistake("noise", "cut.pt", *given)
     assert "labels holds something else" in mistake("noise", *files, *given[:-1], "out=labels")
     assert "are both dots trained with seed 0" in mistake("noise", *files, files[0], *given)
     save_detector_of_dots("blind", 0, 0)

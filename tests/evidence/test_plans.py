@@ -33,7 +33,7 @@ def test_a_plan_states_arms_and_the_seeds_of_each_look(tmp_path):
     assert (a.name, b.name, b.recipe) == ("a", "b", {"lr0": 0.1})
     assert [plan.seeds(arm, look) for look in (0, 1) for arm in (a, b)] == [(0, 1), (0,), (0, 1, 2), (0, 2)]
     assert [plan.confidence(look) for look in (0, 1)] == [1 - 0.0052, 1 - 0.048]
-    assert plans.read(write(tmp_path, seeds=[0, 1])).confidence(0) == 0.95
+    assert plans.read(write(tmp_path, seeds=[0, 1, 2])).confidence(0) == 0.95
 
 
 @pytest.mark.parametrize(
@@ -57,8 +57,36 @@ def test_the_verdict_is_by_the_rule(tmp_path, mean, half, verdict):
         ({"stop": None}, "stop is missing"),
         ({"arm": []}, "unknown key 'arm'; did you mean 'arms'"),
         ({"seeds": "0"}, "seeds: '0' is no list"),
-        ({"seeds": [[0], [1], [2]]}, "two lists, one for each look"),
+        ({"seeds": [[0], [1], [2]]}, "two lists of them, one for each look"),
         ({"seeds": [0, 0]}, "must be different whole numbers"),
+        ({"seeds": [-1, 0]}, "must be different whole numbers of 0 or more"),
+        *(
+            ({"seeds": seeds}, "or two lists of them")
+            for seeds in ([[0, 1], 2], [[0, {}]], [[], [1]], [[0], []], [True])
+        ),
+        *(
+            (
+                {"arms": ["a.yaml", {"model": "b.yaml", "seeds": seeds}]},
+                "seeds of b must be different ones of the plan's",
+            )
+            for seeds in ([], ["a"], [[0]], [7], [0, 0])
+        ),
+        ({"arms": ["a.yaml", {"model": "b.yaml", "seeds": [2]}]}, "b has no seed of the first look"),
+        ({"arms": [{"model": "a.yaml", "seeds": [0]}, "b.yaml"]}, r"b has seeds \[1, 2\] that a lacks"),
+        *(
+            ({"arms": ["a.yaml", {"model": "b.yaml", "name": name}]}, "cannot be the name of an arm")
+            for name in ("b#1", "x#y", "x/b", "a|b")
+        ),
+        ({"arms": ["a.yaml", ""]}, "'' cannot be the name of an arm"),
+        ({"arms": ["a.yaml", {"model": "b.yaml", "recipe": {1: 2}}]}, "recipe: 1 of an arm is no str"),
+        ({"recipe": {1: 2}}, "recipe: 1 is no str"),
+        ({"layers": [3]}, "layers: 3 is no str"),
+        ({"question": " "}, "question is empty"),
+        ({"better": True}, "better: True is no number"),
+        ({"better": float("nan")}, "better: nan must be 0 or more"),
+        ({"equal": -0.5}, "equal: -0.5 must be 0 or more"),
+        ({"folds": True}, "folds: True is no int"),
+        ({"folds": -2}, "folds: -2 must be 0 or more"),
         ({"arms": ["a.yaml"]}, "arms must be two or more"),
         ({"arms": ["a.yaml", "x/a.yaml"]}, "each of a name of its own"),
         ({"arms": ["a.yaml", {"models": "b.yaml"}]}, "must be a model, or have the keys"),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import sys
 from collections.abc import Sequence
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -18,11 +18,17 @@ from ultralytics.utils import DEFAULT_CFG, LOGGER
 from ..configs import ConfigError
 from . import folds as fold_sets
 from . import plans, records, runners
-from .plans import Arm, Plan
-from .report import Report
-from .training import Task, bind, check_settings, import_layers
+from .plans import APART, Arm, Plan
+from .report import Report, all_records, arm_of, by_arm
+from .training import Task, bind, check_settings, data_digest, import_layers
 
 OURS = ("model", "seed", "project", "name", "resume", "mode", "task", "plots", "exist_ok")  # set by each run
+ELSEWHERE = {
+    "cfg": "would take the recipe from a file that may change unseen: state its arguments",
+    "data": "is the same for all arms and stages: it stands beside the recipe",
+    "split": "has no effect on what is scored, the pictures of val: name others there, in the YAML of the set",
+}
+PLAN = "plan.yaml"  # copy in out= of the plan under which its records were begun
 WIDEST_IN_BF16 = 13  # of a depthwise kernel: in PyTorch 2.14 on AVX-512, channels last, 1x15 on a map of 32 never ends
 
 
@@ -84,23 +90,29 @@ def compare(
         raise ConfigError("jobs= must be 1 or more, and resamples= 100 or more")
     check_recipe(planned)
     if ray:
-        runners.check_ray(ray, planned.recipe)
-    if _bf16_on_cpu(planned) and not fast_bf16():
+        runners.check_ray(ray, [planned.recipe, *(stage for arm in planned.arms for stage in (arm.recipe, arm.first))])
+    if any(_bf16_on_cpu(planned, arm) for arm in planned.arms) and not fast_bf16():
         LOGGER.warning("bf16=True: this CPU has no bfloat16 instructions, float32 is about ten times as fast on it")
     absolute = import_layers(planned.layers)
     command = records.command()
     _check_models(planned)
-    with records.claimed(out, "out="):
-        yamls = _data(planned, scratch / out.name)
+    own = scratch / out.resolve().name
+    with records.claimed(out, "out="), records.claimed(own, "scratch="):
+        yamls = _data(planned, own)
+        every = _tasks(planned, yamls, absolute, own)
+        _check_kept(out, planned, every)
+        if plan:
+            _keep_plan(plan, planned, out)
         for look in range(len(planned.looks)):
-            tasks = _tasks(planned, look, yamls, absolute, scratch / out.name)
+            due = {arm.name: planned.seeds(arm, look) for arm in planned.arms}
+            tasks = [task for task in every if task.seed in due[task.arm]]
             failed = _do(tasks, out, jobs, ray, f"{command} (plan at {at})" if at else command)
             if failed:
                 print(
                     f"error: {len(failed)} runs failed: {', '.join(failed)}; mend what their logs say", file=sys.stderr
                 )
                 return 1
-            report = Report(out, planned, look, scratch / out.name, resamples)
+            report = Report(out, planned, look, own, resamples)
             report.write()
             print(report.text())
             if at is None or all(not v.startswith("undecided") for v in report.verdicts().values()):
@@ -132,6 +144,9 @@ def _unplanned(
     arms = [Arm(Path(model).stem, model) for model in models]
     if double := [arm.name for arm in arms if [a.name for a in arms].count(arm.name) > 1]:
         raise ConfigError(f"{double[0]} is named twice; a repetition of the reference is asked for with repeat=")
+    plans.check_names(arms)
+    if any((seed - other) % APART == 0 and 0 < seed - other <= repeat * APART for seed in seeds for other in seeds):
+        raise ConfigError(f"repeat={repeat} takes seeds {APART} further on; choose seeds= that these do not meet")
     arms += [Arm(f"{arms[0].name}#{i}", models[0]) for i in range(1, repeat + 1)]
     return Plan("", tuple(arms), data, recipe, (tuple(seeds),), 0, 0, "", folds, groups, bf16, tuple(layers or ()))
 
@@ -142,6 +157,8 @@ def check_recipe(plan: Plan) -> None:
         for key in {**plan.recipe, **arm.recipe, **arm.first}:
             if key in OURS:
                 raise ConfigError(f"{key}= is set by each run")
+            if key in ELSEWHERE:
+                raise ConfigError(f"{key}= {ELSEWHERE[key]}")
         check_settings({**plan.recipe, **arm.recipe})
         check_settings({**plan.recipe, **arm.recipe, **arm.first})
 
@@ -150,10 +167,12 @@ def _check_models(plan: Plan) -> None:
     """Raise ConfigError unless the models can be built, are of one task, and train in bf16 where that is asked for."""
     tasks = {}
     for arm in plan.arms:
+        if Path(arm.model).suffix not in (".yaml", ".yml"):
+            raise ConfigError(f"{arm.model} is no model YAML (.yaml); weights are named with pretrained=")
         try:
             yolo = YOLO(arm.model)
             tasks[arm.model] = yolo.task
-            if _bf16_on_cpu(plan) and (wide := widest_depthwise(yolo.model)) > WIDEST_IN_BF16:
+            if _bf16_on_cpu(plan, arm) and (wide := widest_depthwise(yolo.model)) > WIDEST_IN_BF16:
                 raise ConfigError(
                     f"{arm.model}: PyTorch does not return from a depthwise convolution {wide} wide in bf16 on a CPU; "
                     f"leave out bf16, or take kernels at most {WIDEST_IN_BF16} wide"
@@ -167,8 +186,11 @@ def _check_models(plan: Plan) -> None:
             raise ConfigError(f"{model} is a model of the task {task}, this takes detect")
 
 
-def _bf16_on_cpu(plan: Plan) -> bool:
-    return plan.bf16 and plan.recipe.get("device", "cpu") == "cpu"
+def _bf16_on_cpu(plan: Plan, arm: Arm) -> bool:
+    """Return whether a stage of an arm trains in bf16 on the CPU, where Ultralytics trains without a GPU too."""
+    stages = ({**plan.recipe, **arm.recipe}, {**plan.recipe, **arm.recipe, **arm.first})
+    found = "" if torch.cuda.is_available() else "cpu"
+    return plan.bf16 and any("cpu" in str(stage.get("device") or found).lower() for stage in stages)
 
 
 def widest_depthwise(model: nn.Module) -> int:
@@ -186,7 +208,7 @@ def _data(plan: Plan, scratch: Path) -> list[str]:
     """Return the YAML of each fold, or that of the set; labels are read once here, so that a mistake is said now."""
     try:
         if plan.folds:
-            name = records.digest([plan.data, plan.folds, plan.groups])[:8]
+            name = records.digest([str(Path(plan.data).resolve()), data_digest(plan.data), plan.folds, plan.groups])[:8]
             yamls = [str(y) for y in fold_sets.make(plan.data, plan.folds, plan.groups, scratch / f"folds-{name}")]
         else:
             yamls = [plan.data]
@@ -197,28 +219,28 @@ def _data(plan: Plan, scratch: Path) -> list[str]:
                     build_yolo_dataset(DEFAULT_CFG, spec[split], 1, spec, mode="val")
     except ConfigError:
         raise
-    except (FileNotFoundError, RuntimeError, SyntaxError, KeyError) as e:
+    except (OSError, RuntimeError, SyntaxError, KeyError) as e:
         raise ConfigError(f"data={plan.data}: {' '.join(str(e).split())}") from e
     return yamls
 
 
-def _tasks(plan: Plan, look: int, yamls: Sequence[str], layers: list[str], scratch: Path) -> list[Task]:
-    """Return the runs of a plan up to a look, seeds in turn over all arms."""
+def _tasks(plan: Plan, yamls: Sequence[str], layers: list[str], scratch: Path) -> list[Task]:
+    """Return the runs of a plan up to its last look, seeds in turn over all arms."""
     tasks = []
     for arm_number, arm in enumerate(plan.arms):
-        repetition = int(arm.name.rpartition("#")[2]) if "#" in arm.name else 0
         for i, data in enumerate(yamls):
             recipe = {**plan.recipe, **arm.recipe, "data": data}
             try:
                 binding = bind(arm.model, recipe, plan.bf16, arm.first)
             except OSError as e:
-                raise ConfigError(f"{e.filename}: {e.strerror}") from e
-            for place, seed in enumerate(plan.seeds(arm, look)):
+                said = f"{e.filename}: {e.strerror}" if e.filename else " ".join(str(e).split())
+                raise ConfigError(said) from e
+            for place, seed in enumerate(plan.seeds(arm, len(plan.looks) - 1)):
                 fold = i if plan.folds else None
                 task = Task(
                     arm.name,
                     arm.model,
-                    seed + 1000 * repetition,
+                    seed,
                     fold,
                     recipe,
                     plan.bf16,
@@ -232,19 +254,42 @@ def _tasks(plan: Plan, look: int, yamls: Sequence[str], layers: list[str], scrat
     return [task for *_, task in sorted(tasks, key=lambda t: t[:3])]
 
 
+def _keep_plan(file: Path, plan: Plan, out: Path) -> None:
+    """Keep a copy of a plan beside its records, and raise ConfigError if they were begun under another."""
+    kept = out / PLAN
+    if not kept.exists():
+        records.write(kept, file.read_bytes())
+    elif plans.read(kept) != plan:
+        raise ConfigError(f"plan={file} was changed since {out} was begun with {kept}: choose another out=")
+
+
+def _check_kept(out: Path, plan: Plan, tasks: Sequence[Task]) -> None:
+    """Raise ConfigError unless all records in a folder can stand beside what is to be done.
+
+    A record of one of these runs, or of another seed of such an arm, has the same binding; one of another arm, compared
+    before, the same but for its model and code. A plan has its own runs alone.
+    """
+    kept = all_records(out)
+    names = {task.name for task in tasks}
+    for name, record in kept.items():
+        if plan.question and name not in names:
+            raise ConfigError(f"{out} holds {name}, which is not in the plan; choose another out=")
+        arm, fold = arm_of(record), record.get("fold")
+        beside = [task for task in tasks if task.fold == fold]
+        if not beside:
+            raise ConfigError(f"{out / name}.json was made with another folds=; choose another out=")
+        own = [task for task in beside if task.arm == arm]
+        for key, value in (own or beside)[0].binding.items():
+            if record.get("binding", {}).get(key) != value and (own or key not in ("model", "code")):
+                was = f": {record['recipe']}" if key == "recipe" else ""
+                raise ConfigError(f"{out / name}.json was made with another {key}{was}; choose another out=")
+    coming = {task.name: asdict(task) for task in tasks}
+    by_arm({**kept, **coming}, plan.arms[0].name)  # each arm has its partners
+
+
 def _do(tasks: Sequence[Task], out: Path, jobs: int, ray: str | None, command: str) -> list[str]:
     """Do the runs that have no record yet; return the names of those that failed."""
-    left = []
-    for task in tasks:
-        file = out / f"{task.name}.json"
-        if not file.exists():
-            left.append((task, file))
-            continue
-        kept = records.read(file)
-        for key, value in task.binding.items():
-            if kept.get("binding", {}).get(key) != value:
-                was = f": {kept['recipe']}" if key == "recipe" else ""
-                raise ConfigError(f"{file} was made with another {key}{was}; choose another out=")
+    left = [(task, file) for task in tasks if not (file := out / f"{task.name}.json").exists()]
     if left and ray:
         return runners.run_over_ray(left, ray, command)
     return runners.run_in_processes(left, jobs, command)

@@ -21,7 +21,7 @@ same.
 from __future__ import annotations
 
 import csv
-import json
+import io
 import tempfile
 import zlib
 from collections.abc import Callable, Iterator, Sequence
@@ -40,11 +40,12 @@ from ultralytics.engine.validator import BaseValidator
 from ..configs import ConfigError
 from . import records, statistics
 from .folds import SPLITS
-from .training import METRIC, check_settings
+from .training import METRIC, check_settings, data_digest, load_checkpoint
 
 FILTER_SIGMA = 1  # of the blur that is taken off the white noise, pixels
 TASKS = ("detect", "segment", "pose", "obb")  # those with a mAP of boxes
 CLEAN = "clean"
+REQUIRED = ("model", "seed", "weights", "settings", "strengths", "noise_seed", "binding", "rows")  # of a record
 
 
 def _as_picture(values: np.ndarray) -> np.ndarray:
@@ -121,12 +122,17 @@ def corrupting(validator: type[BaseValidator], corrupt: Corrupt) -> type[BaseVal
 
 
 class Checkpoint(NamedTuple):
-    """A trained checkpoint: its file, the stem of its model YAML, and the seed and date of its training."""
+    """A trained checkpoint: its file, the stem of its model YAML, the seed of its training, and its checksum."""
 
     file: str
     model: str
     seed: int
-    date: str
+    weights: str
+
+    @property
+    def name(self) -> str:
+        """Name of its record."""
+        return f"{self.model}-{self.seed}"
 
 
 def read_checkpoint(file: str, names: dict[int, str], data: str) -> Checkpoint:
@@ -142,6 +148,8 @@ def read_checkpoint(file: str, names: dict[int, str], data: str) -> Checkpoint:
     """
     if not Path(file).is_file() or Path(file).suffix != ".pt":
         raise ConfigError(f"{file} is no checkpoint (.pt), or is not there")
+    if load_checkpoint(Path(file)) is None:
+        raise ConfigError(f"{file} is no whole checkpoint")
     yolo = YOLO(file)
     if yolo.task not in TASKS:
         raise ConfigError(f"{file} is trained to {yolo.task}; mAP of boxes needs one of {', '.join(TASKS)}")
@@ -151,7 +159,7 @@ def read_checkpoint(file: str, names: dict[int, str], data: str) -> Checkpoint:
         if yolo.names[c] != name:
             raise ConfigError(f"class {c} of {file} is {yolo.names[c]!r}, of {data} {name!r}")
     model, seed = yolo.model.yaml.get("yaml_file", file), yolo.ckpt.get("train_args", {}).get("seed", 0)
-    return Checkpoint(file, Path(model).stem, seed, yolo.ckpt.get("date", ""))
+    return Checkpoint(file, Path(model).stem, seed, records.file_digest(Path(file)))
 
 
 def check(files: Sequence[str], settings: dict[str, Any]) -> list[Checkpoint]:
@@ -194,7 +202,7 @@ def measure(
     conditions += [(name, strength) for name, values in strengths.items() for strength in values]
     for name, strength in conditions:
         validator = stock if strength is None else corrupting(stock, Corrupt(name, strength, noise_seed))
-        print(f"{checkpoint.model}-{checkpoint.seed}: {name} {'' if strength is None else strength}", flush=True)
+        print(f"{checkpoint.name}: {name} {'' if strength is None else strength}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             box = yolo.val(validator, **{"verbose": False, **settings}, plots=False, project=folder).box
         yield {"corruption": name, "strength": strength, METRIC: 100 * float(box.map), "mAP50": 100 * float(box.map50)}
@@ -206,9 +214,12 @@ def kept_results(out: Path) -> dict[Path, dict[str, Any]]:
     Raises:
         ConfigError: If it holds anything else, which must not be overwritten.
     """
-    results = {file: json.loads(file.read_text()) for file in sorted(out.glob("*.json"))}
-    if out.exists() and any(out.iterdir()) and not (results and all("noise_seed" in r for r in results.values())):
+    results = {file: records.read(file, REQUIRED, "this command") for file in sorted(out.glob("*.json"))}
+    if out.exists() and not results and any(file.name != ".lock" for file in out.iterdir()):
         raise ConfigError(f"{out} holds something else than results of this command; choose another out=")
+    for file, result in results.items():
+        if file.stem != (name := f"{result['model']}-{result['seed']}"):
+            raise ConfigError(f"{file} is the record of {name}; delete it to measure {file.stem}")
     return results
 
 
@@ -221,22 +232,29 @@ def measure_all(checkpoints: Sequence[Checkpoint], options: dict[str, Any], out:
         out: The folder.
 
     Raises:
-        ConfigError: If the folder holds something else, or results of another training or with other options.
+        ConfigError: If the folder holds something else, or results of another training, set or versions, or with other
+            options.
     """
-    records.writable(out)
+    command = records.command()
+    data, split = options["settings"]["data"], options["settings"].get("split", "val")
+    binding = {"data": data_digest(data, [split]), "versions": records.digest(records.versions())}
     kept = kept_results(out)
     for file, result in kept.items():
         for key, value in options.items():
             if result[key] != value:
                 raise ConfigError(f"{file} was made with {key} {result[key]}, not {value}; choose another out=")
-    files = {out / f"{c.model}-{c.seed}.json": c for c in checkpoints}
+        for key, value in binding.items():
+            if result["binding"][key] != value:
+                raise ConfigError(f"{file} was made with another {key}; choose another out=")
+    files = {out / f"{c.name}.json": c for c in checkpoints}
     for file, checkpoint in files.items():
-        if file in kept and kept[file]["date"] != checkpoint.date:
+        if file in kept and kept[file]["weights"] != checkpoint.weights:
             raise ConfigError(f"{file} is of another training than {checkpoint.file}; choose another out=")
     for file, checkpoint in files.items():
         if file not in kept:
             rows = list(measure(checkpoint, **options))
-            records.keep({**checkpoint._asdict(), **options, "rows": rows}, file)
+            about = records.circumstances(command, options["settings"].get("device"))
+            records.keep({**checkpoint._asdict(), **options, "binding": binding, "rows": rows, **about}, file)
 
 
 def summarize(out: Path, reference: str) -> list[dict[str, Any]]:
@@ -281,10 +299,10 @@ def summarize(out: Path, reference: str) -> list[dict[str, Any]]:
 
 
 def _write(file: Path, rows: list[dict[str, Any]]) -> None:
-    with file.open("w", newline="") as f:
-        writer = csv.DictWriter(f, rows[0].keys())
-        writer.writeheader()
-        writer.writerows({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    writer = csv.DictWriter(text := io.StringIO(newline=""), rows[0].keys())
+    writer.writeheader()
+    writer.writerows({k: round(v, 3) if isinstance(v, float) else v for k, v in row.items()} for row in rows)
+    records.write(file, text.getvalue())
 
 
 def _plot(summary: list[dict[str, Any]], file: Path) -> None:
@@ -314,7 +332,8 @@ def _plot(summary: list[dict[str, Any]], file: Path) -> None:
     title = "mean over seeds, and a band of one standard deviation"
     handles = grid[0, 0].get_legend_handles_labels()
     figure.legend(*handles, title=title, loc="outside upper center", ncols=across)
-    figure.savefig(file, dpi=120)
+    figure.savefig(picture := io.BytesIO(), dpi=120)
+    records.write(file, picture.getvalue())
     plt.close(figure)
 
 
@@ -371,10 +390,12 @@ def noise(
         raise ConfigError(f"imgsz={imgsz} must be 1 or more, and noise_seed={noise_seed} 0 or more")
     settings = {"data": data, "imgsz": imgsz, **settings}
     found = check(checkpoints, settings)
-    measure_all(found, {"settings": settings, "strengths": strengths, "noise_seed": noise_seed}, out)
     reference = found[0].model
+    with records.claimed(out, "out="):
+        measure_all(found, {"settings": settings, "strengths": strengths, "noise_seed": noise_seed}, out)
+        rows = summarize(out, reference)
     print(f"{'':20}{'model':<28}{METRIC}   loss +- std    difference to {reference} +- 95 % interval")
-    for row in summarize(out, reference):
+    for row in rows:
         strength = "" if row["strength"] is None else f"{row['strength']:g}"
         loss, difference = (
             "" if row[key] is None else f"{row[key]:{form}}" + ("" if row[pm] is None else f" +- {row[pm]:.2f}")

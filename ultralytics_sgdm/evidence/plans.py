@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import math
+import re
 import subprocess
 from collections.abc import Sequence
 from dataclasses import dataclass, field
@@ -15,6 +17,8 @@ from .statistics import LOOKS, Estimate
 
 METRICS = ("mAP50-95", "mAP50")
 INTERVALS = ("seeds and pictures", "pooled seeds", "seeds")
+APART = 1000  # a repetition of the reference, "NAME#1", has its seeds so much further on
+UNFIT = re.compile(r"[#/\\|\x00-\x1f]")
 KEYS: dict[str, Any] = {
     "question": str,
     "arms": list,
@@ -93,7 +97,8 @@ class Plan:
     def seeds(self, arm: Arm, look: int) -> tuple[int, ...]:
         """Return the seeds of an arm up to a look, from 0."""
         done = tuple(seed for seeds in self.looks[: look + 1] for seed in seeds)
-        return done if arm.seeds is None else tuple(s for s in arm.seeds if s in done)
+        chosen = done if arm.seeds is None else tuple(s for s in arm.seeds if s in done)
+        return tuple(seed + APART * repetition(arm.name) for seed in chosen)
 
     def confidence(self, look: int) -> float:
         """Return the confidence of the intervals of a look; that of two accounts for the other."""
@@ -113,6 +118,18 @@ class Plan:
         return "above zero, by less than was asked" if low > 0 else "undecided"
 
 
+def repetition(arm: str) -> int:
+    """Return which repetition of the reference an arm's name says it is, 0 for none."""
+    return int(arm.rpartition("#")[2]) if "#" in arm else 0
+
+
+def check_names(arms: Sequence[Arm]) -> None:
+    """Raise ConfigError unless the names of arms can be those of files, rows of a table, and no repetitions."""
+    for arm in arms:
+        if not arm.name.strip() or UNFIT.search(arm.name):
+            raise ConfigError(f"{arm.name!r} cannot be the name of an arm: it must be some text without # / \\ and |")
+
+
 def read(file: Path) -> Plan:
     """Return the plan in a YAML file.
 
@@ -128,24 +145,53 @@ def read(file: Path) -> Plan:
     for key, value in content.items():
         if key not in KEYS:
             raise ConfigError(f"plan={file}: unknown key {key!r}{near_names(str(key), list(KEYS))}")
-        if not isinstance(value, KEYS[key]):
-            raise ConfigError(f"plan={file}: {key}: {value!r} is no {getattr(KEYS[key], '__name__', 'number')}")
+        _check_type(file, key, value, KEYS[key])
     if missing := [key for key in REQUIRED if key not in content]:
         raise ConfigError(f"plan={file}: {missing[0]} is missing")
+    for key in ("better", "equal", "folds"):
+        if not 0 <= content.get(key, 0) < math.inf:
+            raise ConfigError(f"plan={file}: {key}: {content[key]} must be 0 or more")
     for key, allowed in (("metric", METRICS), ("interval", INTERVALS)):
         if content.get(key, allowed[0]) not in allowed:
             raise ConfigError(f"plan={file}: {key}: {content[key]!r} must be one of {', '.join(allowed)}")
     arms = tuple(_arm(file, arm) for arm in content.pop("arms"))
+    check_names(arms)
     names = [arm.name for arm in arms]
     if len(arms) < 2 or len(set(names)) < len(names):
         raise ConfigError(f"plan={file}: arms must be two or more, each of a name of its own")
     seeds = content.pop("seeds")
     looks = seeds if all(isinstance(s, list) for s in seeds) else [seeds]
     flat = [seed for look in looks for seed in look]
-    if not 1 <= len(looks) <= 2 or not flat or len(set(flat)) < len(flat) or any(type(s) is not int for s in flat):
-        raise ConfigError(f"plan={file}: seeds must be different whole numbers, or two lists, one for each look")
+    if not 1 <= len(looks) <= 2 or not all(looks) or not _are_seeds(flat):
+        raise ConfigError(
+            f"plan={file}: seeds must be different whole numbers of 0 or more, or two lists of them, one for each look"
+        )
     layers = tuple(content.pop("layers", ()))
-    return Plan(arms=arms, looks=tuple(map(tuple, looks)), layers=layers, **content)
+    plan = Plan(arms=arms, looks=tuple(map(tuple, looks)), layers=layers, **content)
+    for arm in arms:
+        if arm.seeds is not None and not (_are_seeds(arm.seeds) and set(arm.seeds) <= set(flat)):
+            raise ConfigError(f"plan={file}: seeds of {arm.name} must be different ones of the plan's seeds")
+        if not plan.seeds(arm, 0):
+            raise ConfigError(f"plan={file}: {arm.name} has no seed of the first look")
+        if lacking := set(plan.seeds(arm, 1)) - set(plan.seeds(arms[0], 1)):
+            raise ConfigError(f"plan={file}: {arm.name} has seeds {sorted(lacking)} that {arms[0].name} lacks")
+    return plan
+
+
+def _check_type(file: Path, key: str, value: Any, kind: Any, of: str = "") -> None:
+    """Raise ConfigError unless a value of a plan, and what is in it, is of its type; a truth value is no number."""
+    if not isinstance(value, kind) or (isinstance(value, bool) and kind is not bool):
+        raise ConfigError(f"plan={file}: {key}: {value!r}{of} is no {getattr(kind, '__name__', 'number')}")
+    if kind is str and not value.strip():
+        raise ConfigError(f"plan={file}: {key}{of} is empty")
+    if kind is dict or key == "layers":
+        for inner in value:
+            if not isinstance(inner, str):
+                raise ConfigError(f"plan={file}: {key}: {inner!r}{of} is no str")
+
+
+def _are_seeds(seeds: Sequence[Any]) -> bool:
+    return bool(seeds) and all(type(s) is int and s >= 0 for s in seeds) and len(set(seeds)) == len(seeds)
 
 
 def _arm(file: Path, arm: Any) -> Arm:
@@ -154,8 +200,7 @@ def _arm(file: Path, arm: Any) -> Arm:
     if not isinstance(arm, dict) or "model" not in arm or arm.keys() - set(ARM):
         raise ConfigError(f"plan={file}: arm {arm!r} must be a model, or have the keys {', '.join(ARM)}")
     for key, value in arm.items():
-        if not isinstance(value, ARM[key]):
-            raise ConfigError(f"plan={file}: {key}: {value!r} of an arm is no {ARM[key].__name__}")
+        _check_type(file, key, value, ARM[key], " of an arm")
     values: Any = {"name": Path(arm["model"]).stem, **arm}
     return Arm(**{**values, "seeds": tuple(arm["seeds"]) if "seeds" in arm else None})
 

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import Any
+from typing import IO, Any
 
 from matplotlib import pyplot as plt
 
@@ -14,7 +14,7 @@ def differences(
     points: Mapping[str, Sequence[float]],
     metric: str,
     confidence: float,
-    file: Path,
+    file: Path | IO[bytes],
 ) -> None:
     """Draw the difference of each arm to the first: a dot a seed, the interval over seeds, and that over both.
 
@@ -50,7 +50,7 @@ def differences(
     plt.close(figure)
 
 
-def curves(curves: Mapping[str, Sequence[Sequence[float]]], metric: str, file: Path) -> None:
+def curves(curves: Mapping[str, Sequence[Sequence[float]]], metric: str, file: Path | IO[bytes]) -> None:
     """Draw the learning curves of each arm, a line a run.
 
     Args:

@@ -11,7 +11,7 @@ import shlex
 import subprocess
 import sys
 import tempfile
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -111,9 +111,18 @@ def keep(record: dict[str, Any], file: Path) -> None:
     Raises:
         ConfigError: If it cannot be written.
     """
+    write(file, json.dumps({**record, DIGEST: digest(record)}, indent=1) + "\n")
+
+
+def write(file: Path, content: str | bytes) -> None:
+    """Write a file that is whole or as it was.
+
+    Raises:
+        ConfigError: If it cannot be written.
+    """
     part = file.with_suffix(".part")
     try:
-        part.write_text(json.dumps({**record, DIGEST: digest(record)}, indent=1) + "\n", encoding="utf-8")
+        part.write_bytes(content if isinstance(content, bytes) else content.encode())
         part.replace(file)
     except OSError as e:
         with contextlib.suppress(OSError):
@@ -121,8 +130,13 @@ def keep(record: dict[str, Any], file: Path) -> None:
         raise ConfigError(f"{file} cannot be written: {e.strerror or e}") from e
 
 
-def read(file: Path) -> dict[str, Any]:
+def read(file: Path, required: Sequence[str] = REQUIRED, of: str = "a comparison") -> dict[str, Any]:
     """Return a record.
+
+    Args:
+        file: The record.
+        required: Keys that it has.
+        of: What it is a record of, for messages.
 
     Raises:
         ConfigError: If the file is no record, is broken, or was edited.
@@ -131,9 +145,10 @@ def read(file: Path) -> dict[str, Any]:
         record = json.loads(file.read_text(encoding="utf-8"))
     except (OSError, ValueError) as e:
         raise ConfigError(f"{file} cannot be read as a record ({e}); move it away and run again") from e
-    if not isinstance(record, dict) or any(key not in record for key in REQUIRED):
-        raise ConfigError(f"{file} is no record of a comparison; choose another out=, or move it away")
-    if DIGEST in record and record.pop(DIGEST) != digest(record):
+    if not isinstance(record, dict) or any(key not in record for key in required):
+        raise ConfigError(f"{file} is no record of {of}; choose another out=, or move it away")
+    bound = DIGEST in record or "binding" in record  # else of 0.1.0, which kept no checksum
+    if bound and record.pop(DIGEST, None) != digest(record):
         raise ConfigError(f"{file} was changed after it was written; delete it to run it again")
     return record
 

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import csv
+import io
 import json
+import zipfile
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
@@ -14,9 +16,9 @@ from ..configs import ConfigError
 from . import folds as fold_sets
 from . import records, statistics
 from .evaluation import Detections, average_precision, load, mean_ap, pool
-from .plans import METRICS, Plan
+from .plans import APART, METRICS, Plan, repetition
 from .statistics import Estimate
-from .training import DETECTIONS, METRIC
+from .training import DETECTIONS, METRIC, run_name
 
 Runs = dict[str, dict[int, dict[int | None, dict[str, Any]]]]  # arm, seed, fold
 ANALYSIS = "analysis.json"
@@ -41,19 +43,27 @@ class Report:
     def __init__(self, out: Path, plan: Plan, look: int, scratch: Path, resamples: int = 1000) -> None:
         self.out, self.plan, self.confidence = out, plan, plan.confidence(look)
         found = all_records(out)
-        for arm in plan.arms:
-            repetition = int(arm.name.rpartition("#")[2]) if "#" in arm.name else 0
-            for seed in plan.seeds(arm, look):
-                for fold in range(plan.folds or 1):
-                    name = f"{arm.name}-{seed + 1000 * repetition}" + (f"-fold{fold}" if plan.folds else "")
-                    if name not in found:
-                        raise ConfigError(f"{out} lacks {name}: no difference is reported where a run is missing")
+        parts = range(plan.folds) if plan.folds else [None]
+        names = {
+            run_name(arm.name, seed, fold) for arm in plan.arms for seed in plan.seeds(arm, look) for fold in parts
+        }
+        if lacking := sorted(names - found.keys()):
+            raise ConfigError(f"{out} lacks {lacking[0]}: no difference is reported where a run is missing")
+        if plan.question:  # what a later look adds has no part in this one
+            found = {name: record for name, record in found.items() if name in names}
         self.runs = by_arm(found, plan.arms[0].name)
         analysis = analyse(self.runs, scratch, plan.groups, resamples)
         file = out / ANALYSIS
         if analysis is None and file.exists():
-            analysis = json.loads(file.read_text())
-            analysis = analysis if analysis["runs"] == fingerprint(self.runs) else None
+            try:
+                kept = json.loads(file.read_text(encoding="utf-8"))
+                digest = kept.pop(records.DIGEST, None)  # none in those of before it was kept
+                whole = digest in (None, records.digest(kept)) and kept["both"].keys() == set(METRICS)
+                analysis = kept if kept["runs"] == fingerprint(self.runs) else None
+            except (OSError, ValueError, AttributeError, TypeError, KeyError):
+                whole = False
+            if not whole:
+                raise ConfigError(f"{file} is not as this command wrote it; move it away")
         self.analysis = analysis
 
     def estimates(self, metric: str) -> dict[str, dict[str, Estimate]]:
@@ -71,18 +81,20 @@ class Report:
 
         rows = summary(self.runs, self.analysis, self.confidence)
         if self.analysis is not None:
-            (self.out / ANALYSIS).write_text(json.dumps(self.analysis, indent=1) + "\n", encoding="utf-8")
+            records.keep(self.analysis, self.out / ANALYSIS)
         write_summary(self.out, rows)
-        (self.out / "power.md").write_text(power(self.runs, self.analysis), encoding="utf-8")
+        records.write(self.out / "power.md", power(self.runs, self.analysis))
         if self.plan.question:
-            (self.out / "verdict.md").write_text(self.text(), encoding="utf-8")
+            records.write(self.out / "verdict.md", self.text())
         if len(rows) > 1:
             points = {arm: list(differences(self.runs, self.analysis, arm, METRIC).values()) for arm in self.runs}
-            plots.differences(rows, points, METRIC, self.confidence, self.out / "differences.png")
+            plots.differences(rows, points, METRIC, self.confidence, picture := io.BytesIO())
+            records.write(self.out / "differences.png", picture.getvalue())
         curves = {arm: [run["curve"] for run in _flat(runs)] for arm, runs in self.runs.items()}
         validated = self.plan.recipe.get("val", True)  # else the last epoch alone was
         if validated and any(len(curve) > 1 for runs in curves.values() for curve in runs):
-            plots.curves(curves, METRIC, self.out / "curves.png")
+            plots.curves(curves, METRIC, picture := io.BytesIO())
+            records.write(self.out / "curves.png", picture.getvalue())
         else:
             (self.out / "curves.png").unlink(missing_ok=True)
 
@@ -101,8 +113,21 @@ class Report:
 
 
 def all_records(out: Path) -> dict[str, dict[str, Any]]:
-    """Return the records in a folder by their names."""
-    return {file.stem: records.read(file) for file in sorted(out.glob("*-*.json"))}
+    """Return the records in a folder by their names.
+
+    Raises:
+        ConfigError: If a file is no record, is broken or edited, or has the name of another run.
+    """
+    found = {file.stem: records.read(file) for file in sorted(out.glob("*-*.json"))}
+    for name, record in found.items():
+        if name != (run := run_name(arm_of(record), record["seed"], record.get("fold"))):
+            raise ConfigError(f"{out / name}.json is the record of {run}; delete it to run {name}")
+    return found
+
+
+def arm_of(record: Mapping[str, Any]) -> str:
+    """Return the arm of a record."""
+    return record.get("arm", Path(record["model"]).stem)
 
 
 def by_arm(found: Mapping[str, dict[str, Any]], reference: str) -> Runs:
@@ -113,14 +138,13 @@ def by_arm(found: Mapping[str, dict[str, Any]], reference: str) -> Runs:
     """
     runs: Runs = {reference: {}}
     for record in found.values():
-        arm = record.get("arm", Path(record["model"]).stem)
-        runs.setdefault(arm, {}).setdefault(record["seed"], {})[record.get("fold")] = record
+        runs.setdefault(arm_of(record), {}).setdefault(record["seed"], {})[record.get("fold")] = record
     most = max(len(folds) for seeds in runs.values() for folds in seeds.values())
     runs = {arm: {s: f for s, f in seeds.items() if len(f) == most} for arm, seeds in runs.items()}
     runs = {arm: seeds for arm, seeds in runs.items() if seeds}
     for arm, seeds in runs.items():
-        lacking = sorted(seeds.keys() - runs.get(reference, {}).keys())
-        if lacking and "#" not in arm:
+        lacking = sorted({_twin(arm, seed) for seed in seeds} - runs.get(reference, {}).keys())
+        if lacking:
             raise ConfigError(f"{arm} has seeds {lacking} that {reference} lacks: run it with them too")
     return runs
 
@@ -146,7 +170,7 @@ def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> di
     Returns:
         For each metric the score of each run with all folds pooled, and for each arm but the first the mean difference
         with the standard error and degrees of freedom over seeds and pictures, and the standard error that the pictures
-        alone give. None if the detections of a run are missing.
+        alone give. None if the detections of a run are missing or broken.
     """
     pooled: dict[str, dict[int, Detections]] = {}
     for arm, seeds in runs.items():
@@ -154,7 +178,10 @@ def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> di
             files = [file for run in of.values() if (file := _detections(run, scratch))]
             if len(files) < len(of):
                 return None
-            pooled.setdefault(arm, {})[seed] = pool([load(file) for file in files])
+            try:
+                pooled.setdefault(arm, {})[seed] = pool([load(file) for file in files])
+            except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # not whole
+                return None
     reference, *others = pooled
     pictures = next(iter(pooled[reference].values())).pictures
     if any(not np.array_equal(d.pictures, pictures) for seeds in pooled.values() for d in seeds.values()):
@@ -172,7 +199,7 @@ def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> di
     for metric in METRICS:
         for arm in others:
             observed, drawn = (
-                np.stack([v[metric][arm][s] - v[metric][reference][_twin(s)] for s in pooled[arm]], 1)
+                np.stack([v[metric][arm][s] - v[metric][reference][_twin(arm, s)] for s in pooled[arm]], 1)
                 for v in (scores, resampled)
             )
             n = len(set(member))
@@ -192,9 +219,9 @@ def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> di
     }
 
 
-def _twin(seed: int) -> int:
-    """Return the seed of the reference that a seed is compared with: a repetition has its own, 1000 further on."""
-    return seed % 1000
+def _twin(arm: str, seed: int) -> int:
+    """Return the seed of the reference that a seed of an arm is compared with."""
+    return seed - APART * repetition(arm)
 
 
 def _detections(run: Mapping[str, Any], scratch: Path) -> Path | None:
@@ -219,7 +246,8 @@ def differences(runs: Runs, analysis: Mapping[str, Any] | None, arm: str, metric
     """Return the difference of an arm to the first, seed by seed, in points."""
     found = scores(runs, analysis, metric)
     reference = found[next(iter(runs))]
-    return {seed: value - reference[_twin(seed)] for seed, value in found[arm].items() if _twin(seed) in reference}
+    twins = {seed: _twin(arm, seed) for seed in found[arm]}
+    return {seed: found[arm][seed] - reference[twin] for seed, twin in twins.items() if twin in reference}
 
 
 def estimates(
@@ -234,7 +262,7 @@ def estimates(
         by_seed = differences(runs, analysis, arm, metric)
         over_seeds = statistics.paired(by_seed, dict.fromkeys(by_seed, 0.0), confidence)
         none = Estimate(over_seeds.mean, None, None, None)
-        twins = [found[reference][_twin(s)] for s in by_seed]
+        twins = [found[reference][_twin(arm, s)] for s in by_seed]
         over_both = none
         if analysis and (kept := analysis["both"][metric].get(arm)) and kept["error"] is not None:
             over_both = statistics.interval(kept["mean"], kept["error"], kept["df"], confidence)
@@ -280,11 +308,11 @@ def summary(
 def write_summary(out: Path, rows: Sequence[Mapping[str, Any]]) -> None:
     """Write summary.csv and summary.md."""
     keys = list(dict.fromkeys(key for row in rows for key in row))
-    with (out / "summary.csv").open("w", newline="", encoding="utf-8") as f:
-        writer = csv.DictWriter(f, keys, restval="")
-        writer.writeheader()
-        writer.writerows(rows)
-    (out / "summary.md").write_text(table(rows), encoding="utf-8")
+    writer = csv.DictWriter(text := io.StringIO(newline=""), keys, restval="")
+    writer.writeheader()
+    writer.writerows(rows)
+    records.write(out / "summary.csv", text.getvalue())
+    records.write(out / "summary.md", table(rows))
 
 
 def table(rows: Sequence[Mapping[str, Any]]) -> str:

@@ -44,12 +44,20 @@ def run_in_processes(tasks: Sequence[tuple[Task, Path]], jobs: int, command: str
         log.parent.mkdir(parents=True, exist_ok=True)
         with log.open("ab") as f:
             argv = [sys.executable, "-m", __name__, task.to_json(), str(file), command, str(os.getpid())]
-            status = subprocess.run(argv, stdout=f, stderr=f, env={**os.environ, **ALONE}).returncode
+            child = subprocess.Popen(argv, stdout=f, stderr=f, env={**os.environ, **ALONE})
+            children.append(child)
+            status = child.wait()
         print(f"{task.name}: {'done' if status == 0 else _failure(log)}", flush=True)
         return None if status == 0 else task.name
 
+    children: list[subprocess.Popen[bytes]] = []
     with ThreadPoolExecutor(jobs) as pool:
-        return [name for name in pool.map(lambda t: one(*t), tasks) if name]
+        try:
+            return [name for name in pool.map(lambda t: one(*t), tasks) if name]
+        except BaseException:  # such as an interrupt of this process alone: what waits is left out, what runs ends
+            for child in children:
+                child.terminate()
+            raise
 
 
 def run_over_ray(tasks: Sequence[tuple[Task, Path]], address: str, command: str) -> list[str]:
@@ -68,7 +76,7 @@ def run_over_ray(tasks: Sequence[tuple[Task, Path]], address: str, command: str)
         ray.init(address, include_dashboard=False, log_to_driver=False)
     except ConnectionError as e:
         raise ConfigError(f"ray={address}: {e}") from e
-    on_gpu = ray.cluster_resources().get("GPU", 0) > 0 and tasks[0][0].recipe.get("device") != "cpu"
+    on_gpu = ray.cluster_resources().get("GPU", 0) > 0 and any(t.recipe.get("device") != "cpu" for t, _ in tasks)
     print(f"Ray: {len(tasks)} runs, one per {'GPU' if on_gpu else 'CPU'}", flush=True)
     remote = ray.remote(
         num_cpus=1,
@@ -114,15 +122,15 @@ def run_on_node(task: Task, spec: dict[str, Any], cwd: Path, command: str) -> di
     return {**run(replace(task, model=str(file)), command), "model": task.model}
 
 
-def check_ray(address: str, recipe: dict[str, Any]) -> None:
-    """Raise ConfigError unless runs can go to a cluster."""
+def check_ray(address: str, recipes: Sequence[dict[str, Any]]) -> None:
+    """Raise ConfigError unless runs of these recipes can go to a cluster."""
     if address not in ("auto", "local"):
         host, _, port = address.removeprefix("ray://").rpartition(":")
         try:
             socket.create_connection((host, int(port)), timeout=5).close()  # Ray itself would try for minutes
         except (OSError, ValueError) as e:
             raise ConfigError(f"ray={address}: {e}; say host:port of a cluster, auto or local") from e
-    if recipe.get("device", "cpu") != "cpu":
+    if any(recipe.get("device", "cpu") != "cpu" for recipe in recipes):
         raise ConfigError("with ray= each run has the GPU that Ray gives it: leave device= out, or say device=cpu")
     extra("ray", "ray")
 

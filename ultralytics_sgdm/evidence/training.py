@@ -38,7 +38,9 @@ LAYERS = Path(registry.__file__).parent
 METRIC = "mAP50-95"
 DETECTIONS = "detections.npz"
 FIRST = "first"  # folder of the first stage
-VALIDATED = ("imgsz", "batch", "workers", "device", "max_det")  # of the recipe, what the validator takes too
+VALIDATED = (  # of the recipe, what the validator takes too
+    *("imgsz", "batch", "workers", "device", "max_det", "conf", "iou", "agnostic_nms", "classes", "single_cls"),
+)
 
 
 @dataclass(frozen=True)
@@ -72,11 +74,16 @@ class Task:
     @property
     def name(self) -> str:
         """Name of the run's record."""
-        return f"{self.arm}-{self.seed}" + ("" if self.fold is None else f"-fold{self.fold}")
+        return run_name(self.arm, self.seed, self.fold)
 
     def to_json(self) -> str:
         """Return the task as text."""
         return json.dumps(asdict(self))
+
+
+def run_name(arm: str, seed: int, fold: int | None) -> str:
+    """Return the name of a run's record."""
+    return f"{arm}-{seed}" + ("" if fold is None else f"-fold{fold}")
 
 
 def import_layers(files: Sequence[str]) -> list[str]:
@@ -129,7 +136,11 @@ def bind(model: str, recipe: dict[str, Any], bf16: bool, first: dict[str, Any] |
     named = {row[2] for row in (*spec["backbone"], *spec["head"])}
     code = _code(entry.cls for name, entry in registered_layers() if name in named)
     weights = recipe.get("pretrained")
-    stages = {k: v for k, v in recipe.items() if k not in ("data", "pretrained")} | ({"first": first} if first else {})
+    stages = {k: v for k, v in recipe.items() if k not in ("data", "pretrained")}
+    if first:
+        start = first.get("pretrained")
+        content = {"pretrained": records.file_digest(Path(start))} if isinstance(start, str) else {}
+        stages["first"] = {**first, **content}
     return {
         "model": records.digest({k: v for k, v in spec.items() if k != "yaml_file"}),
         "code": records.digest(code),
@@ -149,11 +160,11 @@ def _code(layers: Iterable[type]) -> dict[str, str]:
     return {file.name: records.digest(ast.dump(ast.parse(file.read_text(encoding="utf-8")))) for file in files}
 
 
-def data_digest(data: str) -> str:
+def data_digest(data: str, splits: Sequence[str] = SPLITS) -> str:
     """Return the checksum of a data set: its classes, names and sizes of its pictures, content of its labels."""
     spec = check_det_dataset(data)
     content: list[Any] = [{str(k): v for k, v in spec["names"].items()}]
-    for split in SPLITS:
+    for split in splits:
         files = pictures(spec, split)
         for file, label in zip(files, map(Path, img2label_paths(list(map(str, files)))), strict=True):
             content.append([split, file.name, file.stat().st_size, label.read_text() if label.exists() else None])
@@ -183,6 +194,8 @@ def run(task: Task, command: str = "") -> dict[str, Any]:
         start = time.monotonic()
         last, best = train(task, folder)
         settings = {key: task.recipe[key] for key in ("data", *VALIDATED) if key in task.recipe}
+        if settings.get("batch", 1) < 1:  # a share of the GPU's memory, or -1: what fits a training
+            del settings["batch"]
         metrics, detections = evaluate(last, settings, folder)
         detections.save(folder / DETECTIONS)
         best_metrics, _ = evaluate(best, settings, folder)
@@ -221,10 +234,10 @@ def train(task: Task, folder: Path) -> tuple[Path, Path]:
     """Train to the end, from the last epoch that is whole on disk; return the last and the best checkpoint."""
     last, best = (folder / f"weights/{name}.pt" for name in ("last", "best"))
     for _ in range(2):
-        checkpoint = _read(last)
+        checkpoint = load_checkpoint(last)
         epoch = -2 if checkpoint is None else checkpoint["epoch"]  # from 0; a finished run is soon stripped to -1
         finished = checkpoint is not None and not 0 <= epoch < checkpoint["train_args"]["epochs"] - 1
-        if finished and _read(best) is not None:
+        if finished and load_checkpoint(best) is not None:
             return last, best
         if checkpoint is None or finished:  # nothing to go on from, or a best.pt that nothing would write again
             _clear(folder)
@@ -241,7 +254,7 @@ def train(task: Task, folder: Path) -> tuple[Path, Path]:
     return last, best
 
 
-def _read(file: Path) -> dict[str, Any] | None:
+def load_checkpoint(file: Path) -> dict[str, Any] | None:
     """Return a checkpoint, or None if it is not there or not whole."""
     try:
         return torch.load(file, map_location="cpu", weights_only=False)
