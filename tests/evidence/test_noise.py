@@ -188,4 +188,6 @@ def test_noise_names_what_does_not_fit(mistake, tmp_path, monkeypatch):
     assert "did you mean 'imgsz'" in mistake("noise", file, *given, "imgzs=64")
     for split in ("foo", "test"):
         assert f"split={split}: data.yaml has train, val" in mistake("noise", file, *given, f"split={split}")
+    for batch in (-1, 0, 0.5):
+        assert f"batch={batch} must be 1 or more" in mistake("noise", file, *given, f"batch={batch}")
     assert not Path("out").exists()

@@ -87,6 +87,7 @@ def test_the_verdict_is_by_the_rule(tmp_path, mean, half, verdict):
         ({"equal": -0.5}, "equal: -0.5 must be 0 or more"),
         ({"folds": True}, "folds: True is no int"),
         ({"folds": -2}, "folds: -2 must be 0 or more"),
+        ({"folds": 0, "groups": "(.)"}, "groups says what stays together in folds: state folds too"),
         ({"arms": ["a.yaml"]}, "arms must be two or more"),
         ({"arms": ["a.yaml", "x/a.yaml"]}, "each of a name of its own"),
         ({"arms": ["a.yaml", {"models": "b.yaml"}]}, "must be a model, or have the keys"),

@@ -170,6 +170,8 @@ def check(files: Sequence[str], settings: dict[str, Any]) -> list[Checkpoint]:
             same model and seed.
     """
     check_settings(settings)
+    if settings.get("batch", 1) < 1:
+        raise ConfigError(f"batch={settings['batch']} must be 1 or more: what fits a training is not looked for here")
     spec, split = check_det_dataset(settings["data"]), settings.get("split", "val")
     if split not in SPLITS or not spec.get(split):
         there = ", ".join(s for s in SPLITS if spec.get(s))

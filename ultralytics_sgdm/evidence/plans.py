@@ -151,6 +151,8 @@ def read(file: Path) -> Plan:
     for key in ("better", "equal", "folds"):
         if not 0 <= content.get(key, 0) < math.inf:
             raise ConfigError(f"plan={file}: {key}: {content[key]} must be 0 or more")
+    if "groups" in content and not content.get("folds"):
+        raise ConfigError(f"plan={file}: groups says what stays together in folds: state folds too")
     for key, allowed in (("metric", METRICS), ("interval", INTERVALS)):
         if content.get(key, allowed[0]) not in allowed:
             raise ConfigError(f"plan={file}: {key}: {content[key]!r} must be one of {', '.join(allowed)}")
