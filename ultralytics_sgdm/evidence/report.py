@@ -169,8 +169,8 @@ def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> di
 
     Returns:
         For each metric the score of each run with all folds pooled, and for each arm but the first the mean difference
-        with the standard error and degrees of freedom over seeds and pictures, and the standard error that the pictures
-        alone give. None if the detections of a run are missing or broken.
+        with the standard error over seeds and pictures, and that which the pictures alone give. None if the detections
+        of a run are missing or broken.
     """
     pooled: dict[str, dict[int, Detections]] = {}
     for arm, seeds in runs.items():
@@ -204,7 +204,7 @@ def analyse(runs: Runs, scratch: Path, groups: str | None, resamples: int) -> di
             )
             n = len(set(member))
             estimate = statistics.two_way(observed[0], drawn, n)
-            kept = {"mean": estimate.mean, "error": estimate.error, "df": estimate.df}
+            kept = {"mean": estimate.mean, "error": estimate.error}
             both[metric][arm] = kept | {"pictures_error": float(drawn.mean(1).std(ddof=1))}
     return {
         "runs": fingerprint(runs),
@@ -265,7 +265,10 @@ def estimates(
         twins = [found[reference][_twin(arm, s)] for s in by_seed]
         over_both = none
         if analysis and (kept := analysis["both"][metric].get(arm)) and kept["error"] is not None:
-            over_both = statistics.interval(kept["mean"], kept["error"], kept["df"], confidence)
+            observed = np.array(list(by_seed.values()))
+            over_both = statistics.over_both(
+                observed, kept["error"], kept["pictures_error"], analysis["groups"], confidence
+            )
         result[arm] = {
             "seeds and pictures": over_both,
             "pooled seeds": statistics.pooled(list(found[arm].values()), twins, spread, confidence) if spread else none,

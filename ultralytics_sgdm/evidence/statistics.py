@@ -27,7 +27,7 @@ class Estimate(NamedTuple):
         mean: Mean of the differences.
         half: Half width of the interval.
         error: Standard error.
-        df: Degrees of freedom of Student's t.
+        df: Degrees of freedom of Student's t, None if two kinds meet.
     """
 
     mean: float
@@ -98,7 +98,7 @@ def two_way(
 
     A bootstrap of both at once (Owen, "The pigeonhole bootstrap", 2007, arXiv 0712.1111): each resample of the pictures
     meets a resample of the seeds. Of n seeds n - 1 are drawn, so that the variance of their mean is not biased (Rao
-    and Wu, JASA 1988). The interval is Student's, with Satterthwaite's degrees of freedom of the two variances.
+    and Wu, JASA 1988). The interval is that of `over_both`.
 
     Args:
         observed: Difference of each seed on all pictures, (n,).
@@ -107,17 +107,38 @@ def two_way(
         confidence: Of the interval.
         rng: Source of the draws of seeds.
     """
-    mean, n = float(observed.mean()), len(observed)
+    n = len(observed)
     if n < 2:
-        return Estimate(mean, None, None, None)
+        return Estimate(float(observed.mean()), None, None, None)
     rng = rng or np.random.default_rng(0)
     drawn = rng.integers(0, n, (len(resampled), n - 1))
-    both = float(np.take_along_axis(resampled, drawn, 1).mean(1).var(ddof=1))
-    seeds, by_picture = float(observed.var(ddof=1)) / n, float(resampled.mean(1).var(ddof=1))
-    if both == 0:
-        return Estimate(mean, 0.0, 0.0, math.inf)
-    df = (seeds + by_picture) ** 2 / (seeds**2 / (n - 1) + by_picture**2 / (pictures - 1))
-    return interval(mean, both**0.5, df, confidence)
+    error = float(np.take_along_axis(resampled, drawn, 1).mean(1).std(ddof=1))
+    return over_both(observed, error, float(resampled.mean(1).std(ddof=1)), pictures, confidence)
+
+
+def over_both(
+    observed: np.ndarray, error: float, pictures_error: float, pictures: int, confidence: float = CONFIDENCE
+) -> Estimate:
+    """Return a mean difference with Student's interval over seeds and pictures, of the error that `two_way` gives.
+
+    The squares of the half widths over the seeds and over the pictures add (Zou and Donner, Statistics in Medicine
+    2008), so the interval is no surer of the seeds than they allow. Satterthwaite's degrees of freedom trust a variance
+    that few seeds guess: with two, such an interval of 95 % holds the truth in as few as 87 of 100.
+
+    Args:
+        observed: Difference of each seed on all pictures, (n,), n of 2 or more.
+        error: Standard error over both.
+        pictures_error: Standard error that the pictures alone give.
+        pictures: How many pictures, or groups of them, there are.
+        confidence: Of the interval.
+    """
+    n = len(observed)
+    seeds, by_picture = float(observed.var(ddof=1)) / n, pictures_error**2
+    if seeds + by_picture == 0:
+        return Estimate(float(observed.mean()), 0.0, error, None)
+    student = [quantile((1 + confidence) / 2, count - 1) for count in (n, pictures)]
+    widening = ((student[0] ** 2 * seeds + student[1] ** 2 * by_picture) / (seeds + by_picture)) ** 0.5
+    return Estimate(float(observed.mean()), widening * error, error, None)
 
 
 def resample(groups: Sequence[object], count: int, rng: np.random.Generator) -> np.ndarray:
