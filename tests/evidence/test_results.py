@@ -12,7 +12,7 @@ from ultralytics_sgdm.evidence import plans, report, statistics
 ROOT = Path(__file__).parents[2]
 README = (ROOT / "README.md").read_text(encoding="utf-8")
 EVIDENCE = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
-COMPARISONS = sorted({file.parent for file in ROOT.glob("results/*/*-0*.json")})
+COMPARISONS = sorted(file.parent for file in ROOT.glob("results/*/summary.md"))
 
 
 @pytest.mark.parametrize("folder", COMPARISONS, ids=lambda folder: folder.name)
@@ -45,8 +45,9 @@ def test_the_table_of_costs_is_that_of_the_benchmark(file):
         assert f"| {Path(row['model']).name} | {' | '.join(cells)} |" in EVIDENCE
 
 
-def test_the_table_of_noise_is_that_of_the_checkpoints():
-    with (ROOT / "results/noise-bccd/summary.csv").open(encoding="utf-8") as f:
+@pytest.mark.parametrize("folder", ["noise-bccd", "noise-animals"])
+def test_the_table_of_noise_is_that_of_the_checkpoints(folder):
+    with (ROOT / f"results/{folder}/summary.csv").open(encoding="utf-8") as f:
         rows = [row for row in csv.DictReader(f) if row["corruption"] == "highpass"]
     for strength in dict.fromkeys(row["strength"] for row in rows):
         cells = [strength]
