@@ -38,9 +38,8 @@ LAYERS = Path(registry.__file__).parent
 METRIC = "mAP50-95"
 DETECTIONS = "detections.npz"
 FIRST = "first"  # folder of the first stage
-VALIDATED = (  # of the recipe, what the validator takes too
-    *("imgsz", "batch", "workers", "device", "max_det", "conf", "iou", "agnostic_nms", "classes", "single_cls"),
-)
+# of the recipe, what the validator takes too
+VALIDATED = ("imgsz", "batch", "workers", "device", "max_det", "conf", "iou", "agnostic_nms", "classes", "single_cls")
 
 
 @dataclass(frozen=True)
