@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections.abc import Iterable, Mapping
 from pathlib import Path
 from typing import Any
+
+from .errors import ConfigError
+from .errors import did_you_mean as near_names
+from .errors import one_line as reason
 
 _PACKAGE = Path(__file__).resolve().parent
 CFG = next(d for d in (_PACKAGE / "cfg", _PACKAGE.parent / "cfg") if d.is_dir())  # in a wheel, in a checkout
@@ -18,10 +21,7 @@ EQUIPPED = (*OPPONENTS, *ABLATIONS, *FIRST_STAGES, *OTHER_RATIOS, "sgdm")  # nam
 MODULES = (*EQUIPPED, "rdconv")
 
 
-class ConfigError(ValueError):
-    """What the user wrote in a YAML or on the command line is wrong; the message names the place and the fix."""
-
-    __str__ = Exception.__str__  # beside KeyError or SyntaxError, which have their own way to show the message
+__all__ = ("ConfigError", "near_names", "reason")
 
 
 class ConfigNotFoundError(ConfigError, FileNotFoundError):
@@ -80,11 +80,6 @@ def config_error(message: str, cause: BaseException) -> ConfigError:
     return error
 
 
-def reason(error: BaseException) -> str:
-    """Return what an error says in one line; PyTorch writes pages about the forms that a call may take."""
-    return " ".join(str(error).split()).partition(", but expected one of:")[0][:300]
-
-
 def shipped(kind: str) -> list[Path]:
     """Return the shipped YAMLs of `kind` ("models" or "datasets"), by name."""
     return sorted((CFG / kind).glob("*.yaml"))
@@ -140,17 +135,3 @@ def layer_place(spec: Mapping[str, Any], i: int) -> str:
     """Return where layer `i` of a model dictionary stands: file, section and row."""
     section, row = ("backbone", i) if i < len(spec["backbone"]) else ("head", i - len(spec["backbone"]))
     return f"{yaml_name(spec)}, {section} row {row + 1} (layer {i}), {spec[section][row]}"
-
-
-def near_names(name: str, known: Iterable[str]) -> str:
-    """Return "; did you mean 'A' or 'B'?" with the names of `known` nearest to `name`, or an empty string.
-
-    Capitals do not count, nor does the suffix of a YAML: `sgdm` is as near to `SGDM` as a name can be, and then alone.
-    """
-    names = {_bare(k): k for k in known}
-    near = [_bare(name)] if _bare(name) in names else difflib.get_close_matches(_bare(name), names, 2, cutoff=0.6)
-    return f"; did you mean {' or '.join(repr(names[n]) for n in near)}?" if near else ""
-
-
-def _bare(name: str) -> str:
-    return re.sub(r"\.ya?ml$", "", name.casefold())

@@ -1,0 +1,49 @@
+"""The one exception of this package, and what its messages are made of."""
+
+from __future__ import annotations
+
+import difflib
+import importlib
+import re
+from collections.abc import Iterable
+from types import ModuleType
+
+
+class ConfigError(ValueError):
+    """A mistake in a YAML, an option or a command of this package; the message is one line that names the fix."""
+
+
+def did_you_mean(name: str, known: Iterable[str]) -> str:
+    """Return "; did you mean 'A' or 'B'?" with the names of `known` closest to `name`, or an empty string.
+
+    Case does not count, nor does the suffix of a YAML: `sgdm` is as close to `SGDM` as a name can be, and then alone.
+    """
+    bare = {_bare(k): k for k in known}
+    near = [_bare(name)] if _bare(name) in bare else difflib.get_close_matches(_bare(name), bare, 2, cutoff=0.6)
+    return f"; did you mean {' or '.join(repr(bare[n]) for n in near)}?" if near else ""
+
+
+def _bare(name: str) -> str:
+    return re.sub(r"\.ya?ml$", "", str(name).casefold())
+
+
+def one_line(error: BaseException) -> str:
+    """Return the message of an error in one line; PyTorch appends pages about the possible signatures of a call."""
+    return " ".join(str(error).split()).partition(", but expected one of:")[0][:300]
+
+
+def import_extra(module: str, extra: str) -> ModuleType:
+    """Import and return a module that needs an optional dependency.
+
+    Args:
+        module: Full name of the module.
+        extra: Extra of this package that installs what the module needs.
+
+    Raises:
+        ConfigError: If a package is not installed; the message gives the install command.
+    """
+    try:
+        return importlib.import_module(module)
+    except ModuleNotFoundError as e:
+        package = (e.name or module).partition(".")[0]
+        raise ConfigError(f"this needs {package}: in the clone, pip install '.[{extra}]'") from e

@@ -1,0 +1,36 @@
+"""Files that are written whole or not at all, and their checksums."""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+from pathlib import Path
+
+from .errors import ConfigError
+
+
+def write_atomic(file: Path, content: str | bytes) -> None:
+    """Write a file beside its destination and rename it, so that readers see the old content or the new.
+
+    Raises:
+        ConfigError: If it cannot be written; what was there before is untouched.
+    """
+    part = file.with_name(f"{file.name}.part")
+    try:
+        part.write_bytes(content if isinstance(content, bytes) else content.encode())
+        part.replace(file)
+    except OSError as e:
+        with contextlib.suppress(OSError):
+            part.unlink(missing_ok=True)
+        raise ConfigError(f"{file} cannot be written: {e.strerror or e}") from e
+
+
+def sha256(content: Path | bytes | str) -> str:
+    """Return the SHA-256 of a file, or of bytes or text, in hexadecimal."""
+    if not isinstance(content, Path):
+        return hashlib.sha256(content.encode() if isinstance(content, str) else content).hexdigest()
+    state = hashlib.sha256()
+    with content.open("rb") as f:
+        while block := f.read(1 << 20):
+            state.update(block)
+    return state.hexdigest()
