@@ -19,8 +19,8 @@ import yaml
 from ultralytics.nn import tasks
 
 from .configs import ConfigError, layer_place, near_names, with_scale
+from .errors import import_extra as extra
 from .evidence.opponents import register
-from .extras import extra
 from .nn.registry import registered_layers
 from .skeleton import Feature, count, features, skeleton
 from .transfer import row_names

@@ -22,7 +22,7 @@ from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.torch_utils import get_flops
 
 from ..configs import ConfigError
-from ..extras import extra
+from ..errors import import_extra as extra
 from . import records
 from .training import import_layers
 

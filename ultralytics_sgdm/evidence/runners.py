@@ -18,7 +18,7 @@ import yaml
 from ultralytics.nn import tasks as yolo_tasks
 
 from ..configs import ConfigError
-from ..extras import extra
+from ..errors import import_extra as extra
 from . import records
 from .training import Task, run
 

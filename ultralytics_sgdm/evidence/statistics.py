@@ -12,7 +12,7 @@ from typing import NamedTuple
 
 import numpy as np
 
-from ..extras import extra
+from ..errors import import_extra as extra
 
 CONFIDENCE = 0.95
 POWER = 0.8

@@ -8,7 +8,7 @@ from __future__ import annotations
 
 from torch import nn
 
-from ...extras import extra
+from ...errors import import_extra as extra
 
 NAMES = {
     "cbam": "cbam.TimmCBAM",
