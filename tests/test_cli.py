@@ -6,7 +6,8 @@ from pathlib import Path
 import pytest
 from ultralytics import cfg
 
-from ultralytics_sgdm import __version__, cli, commands, zoo
+from ultralytics_sgdm import __version__, cli, commands
+from ultralytics_sgdm.placing import zoo
 
 
 def test_models_is_a_table_of_each_family_beside_stock(command, monkeypatch):

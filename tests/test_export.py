@@ -22,7 +22,7 @@ pytestmark = pytest.mark.slow
 onnx = pytest.importorskip("onnx")
 onnxruntime = pytest.importorskip("onnxruntime")
 
-NAMES = [with_scale(file.name, "n") for file in shipped("models")]
+NAMES = [with_scale(file.name, "n") for file in list_shipped("models")]
 COUNT = runpy.run_path(str(Path(__file__).parents[1] / "scripts/count_nodes.py"))
 newer_torch = pytest.mark.skipif(TorchVersion(torch.__version__) < "2.14", reason="seen to fail in torch 2.4")
 SHAPES = ((1, 3, 64, 64), (2, 3, 64, 96), (7, 3, 96, 64))

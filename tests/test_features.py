@@ -11,7 +11,7 @@ from ultralytics import YOLO
 from ultralytics.utils import DEFAULT_CFG_DICT, plotting, torch_utils
 
 from ultralytics_sgdm.data import make_shapes
-from ultralytics_sgdm.transfer import stock_parameters
+from ultralytics_sgdm.placing.weights import stock_parameters
 
 pytestmark = pytest.mark.slow
 

@@ -4,11 +4,11 @@ import pytest
 import torch
 from ultralytics import YOLO
 
-from ultralytics_sgdm.configs import find_yaml, shipped, stock_name, with_scale, without_scale
+from ultralytics_sgdm.configs import find_yaml, list_shipped, stock_name, with_scale, without_scale
 
 pytestmark = pytest.mark.slow
 
-NAMES = [with_scale(file.name, scale) for file in shipped("models") for scale in "nsmlx"]
+NAMES = [with_scale(file.name, scale) for file in list_shipped("models") for scale in "nsmlx"]
 
 
 @pytest.mark.parametrize("name", NAMES)

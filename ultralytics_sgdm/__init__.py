@@ -1,15 +1,19 @@
 """RDConv and SGDM for Ultralytics YOLO. Importing this package makes model YAMLs that name them work."""
 
-from . import plugin, versions
+from . import compat, plugin, versions
 
 try:
-    from .equipment import equip
-    from .insertion import insert
+    from .configs import BASELINES
     from .nn import C3SGDM, SGDM, C2fSGDM, RDConv, register_layer, registered_layers, with_sgdm
+    from .nn.registry import provide_layers
+    from .placing.equip import equip
+    from .placing.insert import insert
 except ImportError as e:
     raise ImportError(f"{e}; ultralytics_sgdm was tested with {versions.TESTED}") from e
 
-__version__ = "0.2.0"
+__version__ = "0.3.0"
 __all__ = ("C3SGDM", "SGDM", "C2fSGDM", "RDConv", "equip", "insert", "register_layer", "registered_layers", "with_sgdm")
 
+provide_layers(f"{__name__}.evidence.baselines", BASELINES.values())
+compat.install()
 plugin.install()

@@ -19,52 +19,39 @@ import torch
 import ultralytics
 from ultralytics import cfg
 
-from . import __version__, equipment, zoo
+from . import __version__
 from .commands import call
-from .configs import ConfigError, near_names
 from .deploy.predict_onnx import InputError
+from .errors import ConfigError, did_you_mean
 from .nn.registry import identity, registered_layers
-from .plugin.names import models as model_names
+from .placing import equip as placing
+from .plugin.names import our_names
 
 STOPPED = 130  # exit status of a command that Ctrl-C ended, as a shell has it
 REPORTED = ("torchvision", "numpy", "opencv-python", "onnx", "onnxruntime", "timm", "ray")
 
 
-def models(scale: str = "") -> None:
-    """Print a Markdown table of models beside stock.
-
-    Args:
-        scale: Scale letters such as `nsm`, or `all`; the smallest model of each family unless given.
-    """
-    rows = zoo.table(scale)
-    print("| family | scale | model | stock parameters | parameters | added | stock GFLOPs | GFLOPs | added |")
-    print("|---|---|---|---:|---:|---:|---:|---:|---:|")
-    for r in rows:
-        names = f"| {zoo.family_of(r.stock)} | {zoo.scale_of(r.stock)} | {r.name} "
-        parameters = f"| {r.stock_parameters:,} | {r.parameters:,} | {r.parameters - r.stock_parameters:+,} "
-        gflops = f"| {r.stock_gflops:.2f} | {r.gflops:.2f} | {r.gflops - r.stock_gflops:+.2f} |"
-        print(f"{names}{parameters}{gflops}", flush=True)
-
-
 def equip(
     model: str,
-    ratio: float | None = None,
-    at: str = equipment.AT,
+    ratio: list[float] | None = None,
+    at: str | None = None,
     module: str = "SGDM",
     budget: str | None = None,
     out: str | None = None,
 ) -> None:
-    """Put SGDM, or another registered layer, behind the blocks of a model YAML.
+    """Put SGDM, or another registered layer, into a model YAML.
 
     Args:
         model: YAML of a model, of Ultralytics or your own; a scale letter in its name is the scale that counts.
-        ratio: Razor ratio of the modules, larger means fewer parameters; 2.25 for SGDM, 1.75 on YOLOv5.
-        at: Where, separated by commas: sections (backbone, neck), stages (P2, P3, ..., deepest), numbers of layers.
-        module: Registered layer to put there; `yolo sgdm layers` lists them.
+        ratio: Razor ratio, larger means fewer parameters; one, or one for each place (default for SGDM: 2.25; on
+            YOLOv5: 1.5,1.6).
+        at: Where, separated by commas: sections (backbone, neck), stages (P2, P3, ..., deepest), numbers of layers
+            (default: deepest; for RDConv, the strided 3x3 Conv rows from P4 on).
+        module: Registered layer; `yolo sgdm layers` lists them. RDConv replaces Conv rows, others go behind blocks.
         budget: Parameters to add, such as 190000 or 0.19M, in place of a ratio.
-        out: YAML file to write; printed unless given.
+        out: YAML file to write (default: print it).
     """
-    equipped = equipment.equip(model, ratio, at, module, budget, out)
+    equipped = placing.equip(model, ratio, at, module, budget, out)
     if out is None:
         print(equipped.text(f"{Path(equipped.source).stem}-{module.lower()}.yaml"), end="")
         print(equipped.summary(), file=sys.stderr)
@@ -80,7 +67,7 @@ def layers() -> None:
 
 
 COMMANDS = {
-    "models": "cli.models",
+    "models": "placing.zoo.models",
     "equip": "cli.equip",
     "layers": "cli.layers",
     "voc": "data.convert_voc",
@@ -91,7 +78,7 @@ COMMANDS = {
     "benchmark": "evidence.benchmark.benchmark",
     "noise": "evidence.noise.noise",
     "visualize": "evidence.visualize.visualize",
-    "opponents": "evidence.opponents.table.opponents",
+    "baselines": "placing.zoo.baselines",
     "predict": "deploy.predict_onnx.predict",
 }
 
@@ -128,14 +115,14 @@ def run_command(argv: Sequence[str]) -> int:
         argv = [argv[1], "--help"]
     name, *rest = argv
     if name not in COMMANDS:
-        hint = near_names(name, COMMANDS) or "; yolo sgdm help lists the commands"
+        hint = did_you_mean(name, COMMANDS) or "; yolo sgdm help lists the commands"
         raise ConfigError(f"unknown command 'yolo sgdm {name}'{hint}")
     status = call(f"yolo sgdm {name}", command(name), rest)
     return status if isinstance(status, int) else 0
 
 
 def checks() -> None:
-    """Print what a report of a fault needs: versions, system, and whose `yolo` command is first on PATH."""
+    """Print what a bug report needs: versions, system, and whose `yolo` command is first on PATH."""
     print(f"\nultralytics_sgdm {__version__}, Ultralytics {ultralytics.__version__}, torch {torch.__version__}")
     print(f"Python {platform.python_version()} on {platform.platform()}, {_others()}")
     script = shutil.which("yolo")
@@ -160,7 +147,7 @@ def _others() -> str:
 def main(argv: Sequence[str] | None = None) -> None:
     """Run a command line, that of sys.argv unless given.
 
-    What the user must mend is one line on standard error and exit status 2; Ctrl-C is one line and 130.
+    A mistake of the user is one line on standard error and exit status 2; Ctrl-C is one line and 130.
     """
     argv = sys.argv[1:] if argv is None else list(argv)
     sys.argv[0] = "yolo"  # Ultralytics writes predictions to disk only for a command of this name
@@ -187,7 +174,7 @@ def main(argv: Sequence[str] | None = None) -> None:
 
 
 def _mistake(error: BaseException | None) -> BaseException | None:
-    """Return what the user must mend: the error of ours that `error` is or was raised from, or an argument's syntax."""
+    """Return a mistake of the user: the error of ours that `error` is or was raised from, or an argument's syntax."""
     if isinstance(error, SyntaxError) and error.filename is None:
         return error
     while error is not None and not isinstance(error, (ConfigError, InputError)):
@@ -198,7 +185,9 @@ def _mistake(error: BaseException | None) -> BaseException | None:
 def _ours(argv: Sequence[str]) -> str:
     """Return a hint at `yolo sgdm` if a command line that Ultralytics refuses begins like one of ours."""
     name = argv[0].casefold() if argv else ""
-    return f"; did you mean 'yolo sgdm {name}'?" if name in COMMANDS.keys() - cfg.MODES else near_names(name, ["sgdm"])
+    return (
+        f"; did you mean 'yolo sgdm {name}'?" if name in COMMANDS.keys() - cfg.MODES else did_you_mean(name, ["sgdm"])
+    )
 
 
 def _missing_file(error: Exception, argv: Sequence[str]) -> ConfigError | None:
@@ -208,6 +197,6 @@ def _missing_file(error: Exception, argv: Sequence[str]) -> ConfigError | None:
             name, _, value = argument.partition("=")
             meant = value == error.filename or str(error).startswith((f"{value} ", f"'{value}' "))
             if value and meant and not Path(value).exists():
-                near = near_names(value, model_names()) if name == "model" and not Path(value).suffix else ""
+                near = did_you_mean(value, our_names()) if name == "model" and not Path(value).suffix else ""
                 return ConfigError(f"{name}={value}: no such file{near}")
     return None

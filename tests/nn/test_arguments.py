@@ -46,7 +46,9 @@ def test_sgdm_refuses_kernels_that_are_not_odd_pairs(kernels):
 
 
 def test_an_unknown_option_names_the_known_ones_and_the_nearest():
-    with pytest.raises(ValueError, match=r"C2fSGDM has no option 'ration'.*ratio, kernels; did you mean 'ratio'"):
+    with pytest.raises(
+        ValueError, match=r"C2fSGDM has no option 'ration'.*ratio, kernels, channel, spatial; did you mean 'ratio'"
+    ):
         C2fSGDM(32, 32, 1, True, {"ration": 3})
 
 

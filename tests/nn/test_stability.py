@@ -15,7 +15,7 @@ from torch import nn
 from ultralytics.nn.modules import Conv
 
 from ultralytics_sgdm import SGDM
-from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.nn.registry import registered_layers
 
 SNAPSHOT = Path(__file__).with_name("layers.json")
@@ -60,5 +60,5 @@ def test_a_checkpoint_of_the_first_form_says_what_to_do():
     old = copy.deepcopy(SGDM(32, 32))
     old.static = nn.ModuleList(Conv(16, 16, k, g=16, act=False) for k in (3, 5))
     old.expand = Conv(16, 32, 1, act=False)
-    with pytest.raises(ConfigError, match=r"a form from before 0\.1\.0, .*; this version cannot run it, train again"):
+    with pytest.raises(ConfigError, match=r"SGDM from before 0\.1\.0, .*; this version cannot run it, train again"):
         pickle.loads(pickle.dumps(old))

@@ -1,4 +1,4 @@
-"""What `freeze` takes, what it means, and what `freeze=stock` leaves to learn."""
+"""What `freeze` freezes: `stock` all but the added modules, anything else never an added module that is untrained."""
 
 import logging
 from types import SimpleNamespace
@@ -7,98 +7,128 @@ import pytest
 import torch
 from torch import nn
 from ultralytics import YOLO
-from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils import LOGGER
 
-from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm import equip
+from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.nn.csp import A2C2fSGDM
-from ultralytics_sgdm.plugin.freezing import freeze_value
+from ultralytics_sgdm.placing.weights import added_modules
+from ultralytics_sgdm.plugin.freezing import _freeze_parameters, frozen_names
 
 
-class Trainer(BaseTrainer):
-    """A trainer that is asked to freeze, as far as its names go."""
-
-    def __init__(self, model, freeze="stock"):
-        self.args, self.model = SimpleNamespace(freeze=freeze), model
-        self.freeze_layer_names = [".dfl"]
-
-    def learns(self):
-        names = self.freeze_layer_names
-        return {k for k, _ in self.model.named_parameters() if not any(x in k for x in names)}
+class Rows(nn.Module):
+    def __init__(self, *rows):
+        super().__init__()
+        self.model = nn.Sequential(*rows)
 
 
-@pytest.mark.parametrize(
-    ("given", "meant"),
-    [
-        (None, None),
-        (False, None),
-        ("stock", "stock"),
-        (3, 3),
-        (2.0, 2),
-        ((0, 1, 2), [0, 1, 2]),
-        ([0, 1.0], [0, 1]),
-        (range(2), [0, 1]),
-        ({5}, [5]),
-        (torch.tensor(4).numpy()[()], 4),
-        (["4.cv1", 3], ["4.cv1", 3]),
-    ],
-)
-def test_what_is_meant_is_taken(given, meant):
-    assert freeze_value(given) == meant and type(freeze_value(given)) is type(meant)
+def trained(model):
+    """Move the statistics and zero weights of a model, as a training does."""
+    for m in model.modules():
+        if isinstance(m, nn.BatchNorm2d):
+            m.running_mean += 1
+    for p in model.parameters():
+        p.data += 0.01
+    return model
 
 
-@pytest.mark.parametrize("given", ["stok", "3", True, -1, 2.5, [1, -2], [True], [None], {"a": 1}, b"x", float("nan")])
-def test_what_would_have_no_effect_is_refused(given):
-    with pytest.raises(ConfigError, match="must be 'stock', a number of layers, or a list of layers such as"):
-        freeze_value(given)
+def trainable(model, freeze):
+    """Freeze as Ultralytics' trainer does; return the names of the parameters that learn."""
+    trainer = SimpleNamespace(args=SimpleNamespace(freeze=frozen_names(model, freeze)), model=model)
+    names = trainer.args.freeze
+    rows = names if isinstance(names, list) else range(names or 0)
+    for k, p in model.named_parameters():
+        p.requires_grad = not any(f"model.{x}." in k for x in rows)
+    _freeze_parameters(lambda self: None)(trainer)
+    return {k for k, p in model.named_parameters() if p.requires_grad}
 
 
-def test_layers_that_are_not_there_are_refused():
-    model = YOLO("yolov8n.yaml").model
-    with pytest.raises(ConfigError, match=r"freeze=\[0, 23\]: there is no layer 23, the layers are 0 to 22"):
-        Trainer(model, [0, 23])
-    with pytest.raises(ConfigError, match="freeze=24: there is no layer 23"):
-        Trainer(model, 24)
-    with pytest.raises(ConfigError, match=r"no parameter has a name with 'model\.4\.cv9\.'"):
-        Trainer(model, ["4.cv9"])
+def of(model, names):
+    return {k for k, _ in model.named_parameters() if any(k.startswith(f"{name}.") for name in names)}
 
 
-def test_a_trainer_whose_checkpoint_imports_us_late_acts_on_it_too():
-    model = YOLO("yolov8n.yaml").model
-    with pytest.raises(ConfigError, match="freeze='stok' must be"):
-        Trainer(model, "stok")
-    assert not any(k.startswith(("model.0.", "model.1.")) for k in Trainer(model, (0, 1)).learns())
+@pytest.fixture
+def warnings(monkeypatch, caplog):
+    monkeypatch.setattr(LOGGER, "propagate", True)
+    caplog.set_level(logging.WARNING)
+    return caplog
 
 
-def test_freezing_reaches_parameters_of_a_block_itself():
-    block = A2C2fSGDM(64, 64, 1, True, 1, True)  # its gamma belongs to no layer inside it
-    trainer = Trainer(nn.Sequential(block))
-    assert trainer.learns() == {f"0.sgdm.{name}" for name, _ in block.sgdm.named_parameters()}
-    norms = {f"0.{name}" for name, m in block.named_modules() if isinstance(m, nn.BatchNorm2d)}
-    kept = {n for n in norms if any(x in n for x in trainer.freeze_layer_names)}
-    assert kept == {n for n in norms if "sgdm" not in n}
+@pytest.mark.parametrize("freeze", [None, 0, False, 10, [0, 3], [10, 50], 99, [], ["4.cv1", 3], "stok", 2.5, (1, 2)])
+def test_a_stock_model_is_frozen_as_without_the_package(freeze):
+    assert frozen_names(YOLO("yolov8n.yaml").model, freeze) is freeze
 
 
 @pytest.mark.parametrize("name", ["yolov8n-sgdm.yaml", "yolov6n-sgdm.yaml", "yolov8n-rdconv.yaml"])
-def test_the_added_parts_of_a_model_learn_alone(name):
+def test_stock_leaves_the_added_modules_alone_to_learn(name):
     model = YOLO(name).model
-    learns = Trainer(model).learns()
-    added = {n for n, m in model.named_modules() if type(m).__name__ in ("SGDM", "RDConv")}
-    assert learns == {n for n, _ in model.named_parameters() if any(n.startswith(f"{a}.") for a in added)}
+    assert trainable(model, "stock") == of(model, dict(added_modules(model)))
 
 
-def test_freezing_needs_something_to_train():
-    with pytest.raises(ConfigError, match="freeze='stock' leaves nothing to train"):
-        Trainer(nn.Sequential(nn.Conv2d(3, 3, 1)))
+def test_freezing_reaches_parameters_of_a_block_itself():
+    model = Rows(A2C2fSGDM(64, 64, 1, True, 1, True))  # its gamma belongs to no layer inside it
+    assert trainable(model, "stock") == of(model, ["model.0.sgdm"])
 
 
-def test_stock_layers_without_weights_are_warned_of(caplog, monkeypatch):
-    monkeypatch.setattr(LOGGER, "propagate", True)
+@pytest.mark.parametrize("name", ["yolov8n-sgdm.yaml", "yolov6n-sgdm.yaml", "yolov8n-rdconv.yaml", "yolov8n-cbam.yaml"])
+@pytest.mark.parametrize("freeze", [10, 22, [8, 5], ["8", "9", 5]])
+def test_an_untrained_module_stays_trainable_and_a_line_says_so(name, freeze, warnings):
+    pytest.importorskip("timm")
+    model = YOLO(name).model
+    rows = range(freeze) if isinstance(freeze, int) else freeze
+    inside = [n for n, _ in added_modules(model) if any(f"{n}.".startswith(f"model.{x}.") for x in rows)]
+    before = {k for k, _ in model.named_parameters() if not any(f"model.{x}." in k for x in rows)}
+    assert trainable(model, freeze) == before | of(model, inside)
+    assert (f"the added modules {', '.join(inside)} are untrained and stay trainable" in warnings.text) == bool(inside)
+
+
+def test_what_is_trained_is_frozen_as_asked(warnings):
+    model = trained(YOLO("yolov8n-sgdm.yaml").model)
+    assert frozen_names(model, 10) == 10
+    assert not of(model, ["model.8"]) & trainable(model, 10)
+    assert "untrained" not in warnings.text
+
+
+def test_what_was_kept_trainable_stays_so_on_resume(tmp_path):
     model = YOLO("yolov8n-sgdm.yaml").model
-    with caplog.at_level(logging.WARNING):
-        Trainer(model)
-    assert "the stock layers are as they were initialised and stay so; give weights with pretrained=" in caplog.text
-    caplog.clear()
-    model.model[0].bn.running_mean += 1
-    Trainer(model)
-    assert "initialised" not in caplog.text
+    names = frozen_names(model, 10)  # what the checkpoint's arguments hold
+    assert frozen_names(trained(model), names) == names
+    assert of(model, ["model.8.sgdm"]) <= trainable(model, names)
+
+
+def test_a_text_that_freezes_nothing_is_refused_for_our_models():
+    with pytest.raises(ConfigError, match="freeze='stok' must be 'stock', a number of rows, or a list of rows such as"):
+        frozen_names(YOLO("yolov8n-sgdm.yaml").model, "stok")
+    with pytest.raises(ConfigError, match="freeze='stock' leaves nothing to train"):
+        frozen_names(YOLO("yolov8n.yaml").model, "stock")
+
+
+def test_stock_layers_without_weights_are_warned_of(warnings):
+    model = YOLO("yolov8n-sgdm.yaml").model
+    frozen_names(model, "stock")
+    assert "the stock layers have random weights and keep them; load weights with pretrained=" in warnings.text
+    warnings.clear()
+    frozen_names(trained(model), "stock")
+    assert "random" not in warnings.text
+
+
+def test_a_layer_of_the_users_own_that_starts_at_zero_stays_trainable(tmp_path, monkeypatch):
+    from ultralytics_sgdm import register_layer
+    from ultralytics_sgdm.nn import registry
+
+    class Scale(nn.Module):
+        def __init__(self, c1, c2):
+            super().__init__()
+            self.conv = nn.Conv2d(c1, c2, 1)
+            nn.init.zeros_(self.conv.weight)
+
+        def forward(self, x):
+            return x + self.conv(x)
+
+    monkeypatch.setattr(registry, "_layers", dict(registry._layers))
+    register_layer(Scale)
+    equip("yolov8n.yaml", module="Scale", at=4, out=tmp_path / "yolov8n-mine.yaml")
+    model = YOLO(tmp_path / "yolov8n-mine.yaml").model
+    assert of(model, ["model.5"]) <= trainable(model, 10)
+    torch.nn.init.ones_(model.model[5].conv.weight)
+    assert not of(model, ["model.5"]) & trainable(model, 10)

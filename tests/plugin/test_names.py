@@ -1,4 +1,4 @@
-"""Which file a YAML's name means, and what is said when there is none."""
+"""Which file the name of a YAML means, and what is reported when there is none."""
 
 import pytest
 import ultralytics.data.utils
@@ -6,7 +6,8 @@ from ultralytics import YOLO
 from ultralytics.utils import checks
 
 from ultralytics_sgdm import RDConv
-from ultralytics_sgdm.configs import CFG, ConfigError
+from ultralytics_sgdm.configs import CFG
+from ultralytics_sgdm.errors import ConfigError
 
 
 def test_shipped_names_resolve_from_any_folder(tmp_path, monkeypatch):
@@ -33,31 +34,35 @@ def test_the_users_file_goes_before_the_shipped_one(model_yaml, monkeypatch):
     [
         ("yolov8n-sgmd.yaml", "yolov8n-sgdm.yaml"),
         ("yolov5x-rdcon.yaml", "yolov5x-rdconv.yaml"),
-        ("yolo1n.yaml", "yolo11n"),
+        ("yolo11n-seg-sgdmm.yaml", "yolo11n-seg-sgdm.yaml"),
     ],
 )
-def test_an_unknown_model_names_the_nearest(name, near):
-    with pytest.raises(FileNotFoundError, match=rf"'{name}' does not exist; did you mean .*'{near}"):
+def test_a_name_close_to_ours_names_it(name, near):
+    with pytest.raises(ConfigError, match=rf"'{name}' does not exist; did you mean '{near}'\?"):
         YOLO(name)
 
 
-def test_what_is_no_data_set_is_named(tmp_path):
-    (tmp_path / "file").touch()
-    for given in (tmp_path, tmp_path / "file"):
-        with pytest.raises(ConfigError, match=rf"data={given}: .*; name the YAML itself"):
-            ultralytics.data.utils.check_det_dataset(given)
-    with pytest.raises(ConfigError, match=r"data=yolov8\.yaml is a model; name the YAML of a data set"):
-        ultralytics.data.utils.check_det_dataset("yolov8.yaml")
+def test_a_dataset_close_to_ours_names_it():
+    with pytest.raises(ConfigError, match=r"'shaps\.yaml' does not exist; did you mean 'shapes\.yaml'"):
+        ultralytics.data.utils.check_det_dataset("shaps.yaml")
 
 
-def test_a_suggestion_is_of_the_kind_that_was_asked_for():
-    with pytest.raises(ConfigError, match=r"data='Shaps\.yaml' does not exist; did you mean 'shapes\.yaml'"):
-        ultralytics.data.utils.check_det_dataset("Shaps.yaml")
-    with pytest.raises(ConfigError, match=r"data='yolov8n-sgdn\.yaml' does not exist(?!.*'yolov8)"):
-        ultralytics.data.utils.check_det_dataset("yolov8n-sgdn.yaml")
-    with pytest.raises(ConfigError, match=r"model='coco9\.yaml' does not exist(?!.*'coco)"):
-        YOLO("coco9.yaml")
-    with pytest.raises(ConfigError, match=r"model='YOLOV8N-SGDM\.yaml' does not exist; did you mean 'yolov8n-sgdm"):
-        YOLO("YOLOV8N-SGDM.yaml")
-    with pytest.raises(ConfigError, match=r"data='nosuch\.yaml' does not exist$"):  # the suffix makes nothing alike
-        ultralytics.data.utils.check_det_dataset("nosuch.yaml")
+@pytest.mark.parametrize("name", ["yolo1n.yaml", "yolov8n-segg.yaml", "coco9.yaml", "mine.yaml", "YOLOV8N.yaml"])
+def test_a_name_without_ours_gets_the_error_of_ultralytics(name):
+    with pytest.raises(FileNotFoundError) as error:
+        checks.check_file(name)
+    assert type(error.value) is FileNotFoundError and str(error.value) == f"'{name}' does not exist"
+
+
+@pytest.mark.parametrize("name", ["yolov8n-sgdm.pt", "folder/yolo11s-seg-sgdm.pt", "yolov5n-rdconv.pt"])
+def test_weights_that_are_not_published_name_the_way_to_train_them(name, tmp_path, monkeypatch):
+    from ultralytics.nn.tasks import load_checkpoint
+
+    monkeypatch.chdir(tmp_path)
+    stem, stock = name.rpartition("/")[2].removesuffix(".pt"), name.rpartition("/")[2].rpartition("-")[0]
+    message = rf"no published weights of this model.*with model={stem}\.yaml pretrained={stock}\.pt"
+    for load in (YOLO, load_checkpoint):
+        with pytest.raises(ConfigError, match=message):
+            load(name)
+    YOLO("yolov8n.yaml").save(tmp_path / "mine-sgdm.pt")
+    assert YOLO("mine-sgdm.pt").task == "detect"

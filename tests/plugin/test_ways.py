@@ -16,11 +16,11 @@ from ultralytics.utils import tuner
 from ultralytics.utils.callbacks.base import get_default_callbacks
 from ultralytics.utils.dist import generate_ddp_file
 
-from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.nn import registry
 from ultralytics_sgdm.plugin import workers
-from ultralytics_sgdm.transfer import stock_norms, stock_parameters
+from ultralytics_sgdm.placing.weights import stock_norms, stock_parameters
 
 pytestmark = pytest.mark.slow
 
@@ -84,7 +84,7 @@ def test_a_script_that_never_imports_us(shell, folder, tmp_path):
         onnx.checker.check_model(onnx.load(model.export(format="onnx", half=True, imgsz=32)), full_check=True)
     """
     out = shell(sys.executable, "-c", textwrap.dedent(script), cwd=tmp_path)
-    assert "refused: freeze='stok' must be 'stock', a number of layers, or a list of layers such as [0, 1, 2]" in out
+    assert "refused: freeze='stok' must be 'stock', a number of rows, or a list of rows such as [0, 1, 2]" in out
     for name in ("plain", "reset"):
         assert_frozen(folder, tmp_path / name / "weights/last.pt")
 
@@ -132,9 +132,7 @@ def test_the_trainers_made_for_several_data_sets(folder, options, tmp_path):
 def test_whoever_loads_a_model_of_ours_has_the_plugin(shell, folder, tmp_path, load):
     file = folder / "sgdm.pt"
     (folder / "sgdm.pt.pkl").write_bytes(pickle.dumps(YOLO(file)))
-    script = (
-        "; from ultralytics.engine.trainer import BaseTrainer; print('HAS', hasattr(BaseTrainer, 'freeze_layer_names'))"
-    )
+    script = "; from ultralytics.engine.trainer import BaseTrainer; print('HAS', hasattr(BaseTrainer.setup_model, '__wrapped__'))"
     assert "HAS True" in shell(sys.executable, "-c", load.format(str(file)) + script, cwd=tmp_path)
 
 
@@ -204,14 +202,3 @@ def test_benchmarking_exports_as_exporting_does(folder, tmp_path, monkeypatch):
 @pytest.mark.parametrize("method", [pickle, cloudpickle])
 def test_a_model_object_can_be_sent_elsewhere(folder, method):
     assert method.loads(method.dumps(YOLO(folder / "sgdm.pt"))).task == "detect"
-
-
-def test_a_trainer_that_undoes_the_freezing_is_refused(folder, options):
-    class Undoing(DetectionTrainer):
-        def get_validator(self):
-            for p in self.model.parameters():
-                p.requires_grad_(True)
-            return super().get_validator()
-
-    with pytest.raises(ConfigError, match="this trainer sets stock layers free after they were frozen"):
-        YOLO(folder / "sgdm.pt").train(trainer=Undoing, freeze="stock", **options)

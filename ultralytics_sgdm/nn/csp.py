@@ -1,4 +1,4 @@
-"""Stock blocks with an SGDM behind them, in one row of the YAML: `C2fSGDM, [256, True, {ratio: 3}]`.
+"""Stock blocks with an SGDM behind them, one row of the YAML: `C2fSGDM, [256, True, {ratio: 3}]`.
 
 The inner names of the stock block stay (`cv1`, `cv2`, `m`, ...), so stock weights transfer to the last tensor, and
 SGDM starts as the identity, so the first forward gives the stock outputs.
@@ -6,7 +6,6 @@ SGDM starts as the identity, so the first forward gives the stock outputs.
 
 from __future__ import annotations
 
-import difflib
 import inspect
 import sys
 from collections.abc import Mapping
@@ -27,10 +26,11 @@ from ultralytics.nn.modules import (
     RepNCSPELAN4,
 )
 
+from ..errors import did_you_mean
 from .registry import register_layer
 from .sgdm import SGDM
 
-OPTIONS = tuple(inspect.signature(SGDM).parameters)[2:]  # those of SGDM but its channels
+OPTIONS = tuple(inspect.signature(SGDM).parameters)[2:]  # SGDM's arguments except c1, c2
 
 
 def with_sgdm(block: type[nn.Module]) -> type[nn.Module]:
@@ -62,8 +62,7 @@ def with_sgdm(block: type[nn.Module]) -> type[nn.Module]:
             options = {k: v for a in args if isinstance(a, Mapping) for k, v in a.items()}
             args = tuple(a for a in args if not isinstance(a, Mapping))
             for key in options.keys() - OPTIONS:
-                near = difflib.get_close_matches(str(key), OPTIONS, 1)
-                hint = f"; did you mean {near[0]!r}?" if near else ""
+                hint = did_you_mean(key, OPTIONS)
                 raise ValueError(f"{name} has no option {key!r}, its options are {', '.join(OPTIONS)}{hint}")
             super().__init__(*args, **kwargs)
             c2 = signature.bind(*args, **kwargs).arguments["c2"]

@@ -11,6 +11,7 @@ every convolution of an exported graph has constant weights.
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Sequence
 from numbers import Real
 from typing import Any
@@ -20,7 +21,7 @@ from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
 
 LARGEST_KERNEL = 255
-BLOCK = 16  # SIMD blocks and tensor cores: a width that is no multiple of it costs time and brings nothing
+BLOCK = 16  # widths are multiples of it: others are slower on SIMD units and tensor cores, for no benefit
 
 
 def razor_width(channels: int, ratio: float) -> int:
@@ -31,7 +32,7 @@ def razor_width(channels: int, ratio: float) -> int:
         ratio: Reduction, from 1 (keep all) to `channels` (keep one, rounded up to a block).
 
     Raises:
-        ValueError: If `ratio` is no number in that range.
+        ValueError: If `ratio` is not a number in that range.
     """
     if isinstance(ratio, bool) or not isinstance(ratio, Real) or not 1 <= ratio <= channels:
         raise ValueError(f"ratio must be a number from 1 to {channels} (the channels it divides), got {ratio!r}")
@@ -62,17 +63,23 @@ def check_kernel(k: int, name: str = "k") -> int:
     return k
 
 
-def mix(responses: Sequence[Tensor], alpha: Sequence[Tensor], gamma: Sequence[Tensor]) -> Tensor:
+def mix(
+    responses: Sequence[Tensor], alpha: Sequence[Tensor] | None = None, gamma: Sequence[Tensor] | None = None
+) -> Tensor:
     """Return `sum_m alpha[m] * gamma[m] * responses[m]`, the equation above.
 
     Args:
         responses: M tensors of shape (B, C, H, W).
-        alpha: M channel weights of shape (B, C, 1, 1).
-        gamma: M spatial weights of shape (B, 1, H, W).
+        alpha: M channel weights of shape (B, C, 1, 1); None for 1.
+        gamma: M spatial weights of shape (B, 1, H, W); None for 1.
 
     Returns:
         Tensor of shape (B, C, H, W).
     """
+    if alpha is None or gamma is None:
+        weights = alpha or gamma
+        terms = responses if weights is None else [r * w for r, w in zip(responses, weights, strict=True)]
+        return functools.reduce(torch.add, terms)
     if torch.is_grad_enabled() and responses[0].requires_grad and not torch.jit.is_tracing():
         return Mixture.apply(*responses, *alpha, *gamma)
     return _mix(responses, alpha, gamma)

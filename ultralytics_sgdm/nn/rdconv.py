@@ -7,6 +7,7 @@ Paper: SGDM, Xing, Cui, Qi, arXiv 2403.18282; reconstructed from its abstract. T
 from __future__ import annotations
 
 import torch
+import torch.fx
 import torch.nn.functional as F
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
@@ -14,10 +15,12 @@ from ultralytics.nn.modules import Conv
 from .dynamic import ChannelBranch, SpatialBranch, check_kernel, check_positive, mix, razor_width
 from .registry import register_layer
 
+torch.fx.wrap("mix")  # a leaf of symbolic tracing: it chooses between training and inference
+
 
 @register_layer(like=Conv)
 class RDConv(nn.Module):
-    """Razor, dynamic k x k depthwise kernel, expand: a drop-in for a `Conv` row, `RDConv, [c2, k, s, ratio]`.
+    """Razor, dynamic k x k depthwise kernel, expand: replaces a `Conv` row, `RDConv, [c2, k, s, ratio]`.
 
     At initialisation it is an ordinary depthwise-separable convolution with the kernel `base`.
 
@@ -29,8 +32,10 @@ class RDConv(nn.Module):
         ratio: The Razor Operation keeps about `c1 / ratio` features, in blocks of 16.
 
     Raises:
-        ValueError: If c1, c2 or s is no positive integer, k is not odd, or ratio is not a number from 1 to c1.
+        ValueError: If c1, c2 or s is not a positive integer, k is not odd, or ratio is not a number from 1 to c1.
     """
+
+    replaces_stock = True  # `equip` puts it in the place of strided Conv rows, not behind blocks
 
     def __init__(self, c1: int, c2: int, k: int = 3, s: int = 1, ratio: float = 4) -> None:
         super().__init__()
@@ -61,8 +66,8 @@ class RDConv(nn.Module):
     def taps(self, u: Tensor) -> list[Tensor]:
         """Return the k * k shifted `u` that `base` weighs and sums, row by row of the kernel.
 
-        They are strided views, which cost PyTorch least. A trace is on its way to a converter, and ncnn has no slice
-        with a step: there they are convolutions with `one_hot`.
+        They are strided views, which cost PyTorch least. Tracing implies export, and ncnn has no slice with a step:
+        there they are convolutions with `one_hot`.
 
         Args:
             u: Tensor of shape (B, C, H, W).

@@ -3,7 +3,8 @@
 from __future__ import annotations
 
 import builtins
-from collections.abc import Callable, Iterator
+import importlib
+from collections.abc import Callable, Iterable, Iterator
 from typing import Any, NamedTuple, TypeVar, overload
 
 import torch
@@ -23,6 +24,7 @@ class Registered(NamedTuple):
 
 
 _layers: dict[str, Registered] = {}
+_providers: dict[str, str] = {}  # module that registers a layer when it is imported, by the layer's name
 
 
 @overload
@@ -48,7 +50,7 @@ def register_layer(cls: Any = None, *, like: type[nn.Module] | str = Conv) -> An
         `cls`, or a decorator.
 
     Raises:
-        TypeError: If `cls` is no nn.Module class.
+        TypeError: If `cls` is not an nn.Module class.
         ValueError: If the name is taken by a stock layer, by what the parser uses or by another class, or `like` is
             unknown.
     """
@@ -93,3 +95,19 @@ def identity(cls: type) -> tuple[str, str]:
 def registered_layers() -> Iterator[tuple[str, Registered]]:
     """Yield name and entry of each registered layer, by name."""
     yield from sorted(_layers.items())
+
+
+def provide_layers(module: str, names: Iterable[str]) -> None:
+    """State that importing `module` registers the layers `names`, so that it is imported when one is asked for."""
+    _providers.update(dict.fromkeys(names, module))
+
+
+def find_layer(name: str) -> Registered | None:
+    """Return the entry of a layer, registered already or by the module that provides it; None if there is none.
+
+    Raises:
+        ConfigError: If the module needs a package that is not installed.
+    """
+    if name not in _layers and name in _providers:
+        importlib.import_module(_providers[name])
+    return _layers.get(name)

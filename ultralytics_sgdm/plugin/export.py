@@ -1,8 +1,8 @@
-"""Half-precision ONNX files are valid.
+"""Half-precision ONNX exports of models with our layers are sorted topologically.
 
-The fact: on the CPU, `Exporter.export_onnx` makes half precision by ONNX Runtime's converter, which leaves the Cast of
-the input behind nodes that use it. ONNX Runtime runs such a file, but it is not valid ONNX, and onnx.checker and other
-readers refuse it.
+Ultralytics behaviour: on the CPU, `Exporter.export_onnx` converts to half precision with ONNX Runtime's converter,
+which leaves the Cast of the input behind nodes that use it. ONNX Runtime runs such a file, but it is not valid ONNX,
+and onnx.checker and other readers reject it.
 """
 
 from __future__ import annotations
@@ -12,18 +12,25 @@ from typing import Any
 
 from ultralytics.engine.exporter import Exporter
 
+from ..placing.weights import added_modules
 from .patching import wrap
 
 
 def install() -> None:
-    """Put the nodes of a half-precision ONNX export in the order of their use."""
-    wrap(Exporter, "export_onnx", _in_order)
+    """Sort the nodes of half-precision ONNX exports of models with our layers."""
+    wrap(Exporter, "export_onnx", _sort)
 
 
-def _in_order(export_onnx: Callable) -> Callable:
+def _sort(export_onnx: Callable) -> Callable:
     def export(self: Exporter, *args: Any, **kwargs: Any) -> Any:
         file = export_onnx(self, *args, **kwargs)
-        if self.args.format == "onnx" and getattr(self.args, "quantize", None) == 16 and self.device.type == "cpu":
+        ours = any(added_modules(self.model))
+        if (
+            ours
+            and self.args.format == "onnx"
+            and getattr(self.args, "quantize", None) == 16
+            and self.device.type == "cpu"
+        ):
             import onnx
             from onnxruntime.transformers.onnx_model import OnnxModel
 

@@ -1,133 +1,116 @@
-"""`freeze=stock` trains the added modules alone, and a `freeze` without effect is refused.
+"""`freeze=stock` trains the added modules alone, and no other `freeze` keeps an added module untrained.
 
-The facts: a trainer takes any value for `freeze` and acts on integers and lists only. In `_setup_train` it puts the
-list of names to freeze into its attribute `freeze_layer_names` right before it freezes every parameter whose name holds
-one of them, and later keeps the BatchNorm layers whose names do in evaluation mode. So that attribute is the place
-where names are added: before the optimizer, the wrapper for several GPUs and the estimate of a batch are made.
+Ultralytics behaviour: `_setup_train` calls `setup_model`, then freezes each parameter whose name holds `model.<x>.` for
+an x of the list `args.freeze`, and keeps the BatchNorm layers of these names in evaluation mode. So once the model is
+there, `freeze` becomes the list of what is to be frozen. Models without added modules are frozen as before.
 """
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
-from numbers import Integral, Real
-from typing import Any, Literal
+from collections.abc import Callable, Iterator
+from typing import Any
 
 from torch import nn
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import unwrap_model
 
-from ..configs import ConfigError, ConfigVersionError
-from ..skeleton import count
-from ..transfer import added_modules, is_untrained, stock_norms, stock_parameters
+from ..errors import ConfigError
+from ..placing.outline import count_parameters
+from ..placing.weights import added_modules, is_idle, is_untrained, stock_norms
 from .patching import wrap
-from .refusal import version_error
-
-_NAMES = "freeze_layer_names"
 
 
 def install() -> None:
-    """Add the value `stock` to the argument `freeze` of training: only SGDM and other added modules learn."""
-    wrap(BaseTrainer, "check_resume", _checking_freeze)
-    wrap(BaseTrainer, "_setup_train", _proving_freeze)
-    setattr(BaseTrainer, _NAMES, property(_get_names, _set_names))
+    """Add the value `stock` to the argument `freeze` of training, and keep untrained added modules trainable."""
+    wrap(BaseTrainer, "setup_model", _name_frozen)
+    wrap(BaseTrainer, "_setup_train", _freeze_parameters)
 
 
-def _checking_freeze(check_resume: Callable) -> Callable:
-    def check(self: BaseTrainer, *args: Any, **kwargs: Any) -> None:
-        check_resume(self, *args, **kwargs)
-        self.args.freeze = freeze_value(self.args.freeze)
+def _name_frozen(setup_model: Callable) -> Callable:
+    def setup(self: BaseTrainer, *args: Any, **kwargs: Any) -> Any:
+        checkpoint = setup_model(self, *args, **kwargs)
+        self.args.freeze = frozen_names(_student(self), self.args.freeze)
+        return checkpoint
 
-    return check
+    return setup
 
 
-def freeze_value(freeze: Any) -> int | list[int | str] | Literal["stock"] | None:
-    """Return what a value of `freeze` means in a form that the trainer acts on.
+def _freeze_parameters(setup_train: Callable) -> Callable:
+    def setup(self: BaseTrainer, *args: Any, **kwargs: Any) -> Any:
+        result = setup_train(self, *args, **kwargs)
+        names = {f"model.{x}" for x in self.args.freeze if isinstance(x, str)} if _is_list(self.args.freeze) else set()
+        for name, parameter in _student(self).named_parameters():
+            if name in names:  # a parameter of a block itself, which has no dot behind its name
+                parameter.requires_grad_(False)
+        return result
+
+    return setup
+
+
+def frozen_names(model: nn.Module, freeze: Any) -> Any:
+    """Return what `freeze` means for a model as Ultralytics takes it: names behind `model.`, and numbers of rows.
 
     Args:
-        freeze: None, "stock", a number of layers, or layers: a list, tuple, set or range of numbers, or of the
-            beginnings of names behind `model.`, such as "4.cv1".
+        model: The model to train.
+        freeze: Argument of the trainer: None, "stock", a number of rows, or a list of row numbers and names.
 
     Raises:
-        ConfigError: If it is anything else.
+        ConfigError: If the model has added modules and `freeze` is another text, or there is nothing to train.
     """
-    if freeze is None or freeze is False or freeze == "stock":
-        return freeze or None
-    if isinstance(freeze, Iterable) and not isinstance(freeze, (str, bytes, dict)):
-        return [_layer(freeze, x) for x in freeze]
-    number = _whole(freeze)
-    if number is None or number < 0:
-        raise _refused(freeze)
-    return number
-
-
-def _layer(freeze: Any, x: Any) -> int | str:
-    number = _whole(x)
-    if (number is None and not isinstance(x, str)) or (number is not None and number < 0):
-        raise _refused(freeze)
-    return x if number is None else number
-
-
-def _whole(x: Any) -> int | None:
-    if isinstance(x, bool) or not isinstance(x, Real) or not (isinstance(x, Integral) or float(x).is_integer()):
-        return None
-    return int(float(x))
-
-
-def _refused(freeze: Any) -> ConfigError:
-    return ConfigError(f"freeze={freeze!r} must be 'stock', a number of layers, or a list of layers such as [0, 1, 2]")
-
-
-def _get_names(self: BaseTrainer) -> list[str]:
-    return vars(self)[_NAMES]
-
-
-def _set_names(self: BaseTrainer, names: list[str]) -> None:
-    model, freeze = _student(self), freeze_value(self.args.freeze)  # a checkpoint may have imported us only now
+    added = dict(added_modules(model))
     if freeze == "stock":
-        names += _stock(model)
-    else:
-        layers = freeze if isinstance(freeze, list) else range(freeze or 0)
-        _check_layers(self.args.freeze, layers, model)
-        names += [f"model.{x}." for x in layers]
-    vars(self)[_NAMES] = names
+        return _freeze_stock(model, added)
+    if not added or not freeze or isinstance(freeze, bool):
+        return freeze
+    if not isinstance(freeze, int) and not _is_list(freeze):
+        raise ConfigError(f"freeze={freeze!r} must be 'stock', a number of rows, or a list of rows such as [0, 1, 2]")
+    rows = range(freeze) if isinstance(freeze, int) else freeze
+    idle = [
+        name
+        for name, m in added.items()
+        if is_idle(m) and any(name.startswith(f"model.{x}.") or name == f"model.{x}" for x in rows)
+    ]
+    if not idle:
+        return freeze
+    LOGGER.warning(
+        f"freeze={freeze}: the added modules {', '.join(idle)} are untrained and stay trainable; freeze={freeze} holds "
+        "for the stock layers around them"
+    )
+    return [name for x in rows for name in _names_without(model, f"model.{x}", idle)]
+
+
+def _freeze_stock(model: nn.Module, added: dict[str, nn.Module]) -> list[str]:
+    if not added:
+        raise ConfigError("freeze='stock' leaves nothing to train: the model has no SGDM nor other registered layer")
+    if is_untrained(m for _, m in stock_norms(model)):
+        LOGGER.warning(
+            "freeze=stock: the stock layers have random weights and keep them; load weights with pretrained="
+        )
+    trained = sum(p.numel() for p in {id(p): p for m in added.values() for p in m.parameters()}.values())
+    LOGGER.info(f"freeze=stock: {len(added)} modules train, {trained:,} of {count_parameters(model):,} parameters")
+    return list(_names_without(model, "model", [*added]))
+
+
+def _names_without(model: nn.Module, prefix: str, kept: list[str]) -> Iterator[str]:
+    """Yield the names behind `model.` of the largest parts of a module that hold none of `kept`."""
+    if prefix in kept:
+        return
+    module = model.get_submodule(prefix) if prefix in dict(model.named_modules()) else None
+    if module is None or not any(name.startswith(f"{prefix}.") for name in kept):
+        yield prefix.removeprefix("model.")
+        return
+    for name, _ in module.named_parameters(prefix, recurse=False):
+        yield name.removeprefix("model.")
+    for name, _ in module.named_children():
+        yield from _names_without(model, f"{prefix}.{name}", kept)
 
 
 def _student(trainer: BaseTrainer) -> nn.Module:
-    """Return the model that learns, where training with a teacher wraps it too."""
+    """Return the model that learns, also where training with a teacher wraps it."""
     model = unwrap_model(trainer.model)
     return getattr(model, "student_model", model)
 
 
-def _stock(model: nn.Module) -> list[str]:
-    added = [module for _, module in added_modules(model)]
-    if not added:
-        raise ConfigError("freeze='stock' leaves nothing to train: the model has no SGDM nor other registered layer")
-    if is_untrained(model):
-        LOGGER.warning(
-            "freeze=stock: the stock layers are as they were initialised and stay so; give weights with pretrained="
-        )
-    trained = sum(p.numel() for p in {id(p): p for module in added for p in module.parameters()}.values())
-    LOGGER.info(f"freeze=stock: {len(added)} modules train, {trained:,} of {count(model):,} parameters")
-    return [name for name, _ in (*stock_parameters(model), *stock_norms(model))]
-
-
-def _check_layers(given: Any, layers: Iterable[int | str], model: nn.Module) -> None:
-    names = [name for name, _ in model.named_parameters()]
-    for x in layers:
-        if isinstance(x, str) and not any(f"model.{x}." in name for name in names):
-            raise ConfigError(f"freeze={given!r}: no parameter has a name with 'model.{x}.'")
-        if isinstance(x, int) and x >= len(model.model):
-            raise ConfigError(f"freeze={given!r}: there is no layer {x}, the layers are 0 to {len(model.model) - 1}")
-
-
-def _proving_freeze(setup_train: Callable) -> Callable:
-    def setup(self: BaseTrainer, *args: Any, **kwargs: Any) -> Any:
-        result = setup_train(self, *args, **kwargs)
-        if self.args.freeze == "stock" and _NAMES not in vars(self):
-            raise version_error("freeze=stock", f"the trainer has no {_NAMES}")
-        if self.args.freeze == "stock" and any(p.requires_grad for _, p in stock_parameters(_student(self))):
-            raise ConfigVersionError("freeze=stock: this trainer sets stock layers free after they were frozen")
-        return result
-
-    return setup
+def _is_list(freeze: Any) -> bool:
+    return isinstance(freeze, list)

@@ -1,55 +1,34 @@
 """Model YAMLs may name registered layers.
 
-The fact: `nn.tasks.parse_model` looks a layer up in its module's globals and then compares the class with the stock
-ones to decide how its row is read. So registered classes become globals there, and every comparison of the class sees
-the stock class it is parsed like. The function itself is edited, so that whoever imported or wrapped it has this too.
+Ultralytics behaviour: `nn.tasks.parse_model` looks a layer up in its module's globals and then compares the class with
+the stock ones to decide how its row is read. So registered classes become globals there, and every comparison of the
+class sees the stock class it is parsed like. The function itself is edited, so that existing references to it and
+wrappers around it see the change. Rows of stock layers are read as before.
 """
 
 from __future__ import annotations
 
 import ast
-import functools
+import difflib
 import inspect
 from collections.abc import Callable
 from types import CodeType, FunctionType
 from typing import Any
 
 import torch
-import torchvision.ops
 import ultralytics.nn
 from torch import nn
 from ultralytics.nn import tasks
-from ultralytics.nn.modules import HGBlock, ResNetLayer
 
-from ..configs import (
-    ConfigAttributeError,
-    ConfigError,
-    ConfigKeyError,
-    config_error,
-    layer_place,
-    near_names,
-    reason,
-    yaml_name,
-)
-from ..evidence import opponents
-from ..nn.registry import registered_layers
-from ..skeleton import features
-from ..validation import Form, check_layers, check_rows, form
+from ..configs import row_location, yaml_name
+from ..errors import ConfigError, did_you_mean, one_line
+from ..nn.registry import find_layer, registered_layers
+from ..placing.outline import read_features
+from ..placing.weights import added_modules
 from .patching import wrap
 
-_PARSES_LIKE, _CHECK, _EXPLAIN = "_sgdm_parses_like", "_sgdm_check", "_sgdm_explain"  # how parse_model finds ours
-_PREFIXES = {"nn.": nn, "torchvision.ops.": torchvision.ops}
-_MISTAKES = (
-    ArithmeticError,
-    AssertionError,
-    AttributeError,
-    LookupError,
-    NameError,
-    RuntimeError,
-    SyntaxError,
-    TypeError,
-    ValueError,
-)
+_PARSES_LIKE, _CHECK, _EXPLAIN = "_sgdm_parses_like", "_sgdm_check", "_sgdm_explain"  # names in the edited function
+_ROW = "[from, repeats, module, arguments]"
 
 
 def install() -> None:
@@ -58,34 +37,20 @@ def install() -> None:
     Raises:
         Exception: If the installed Ultralytics parses in another way; `parse_model` is then as it was.
     """
-    function = _stock_function()
-    vars(tasks).update({_PARSES_LIKE: parses_like, _CHECK: functools.partial(_check, function), _EXPLAIN: _explain})
+    function = _find_stock_function()
+    vars(tasks).update({_PARSES_LIKE: parses_like, _CHECK: _check, _EXPLAIN: _explain})
     if _PARSES_LIKE not in function.__code__.co_names:
         stock = function.__code__
         try:
-            function.__code__ = _edited(function)
+            function.__code__ = _edit(function)
             _prove()
         except Exception:
             function.__code__ = stock
             raise
-    wrap(tasks.DetectionModel, "__init__", _naming_row)
+    wrap(tasks.DetectionModel, "__init__", _name_failing_row)
 
 
-def _naming_row(init: Callable) -> Callable:
-    """Let the forward pass that finds a new model's strides name the row that cannot take what reaches it."""
-
-    def build(self: tasks.DetectionModel, *args: Any, **kwargs: Any) -> None:
-        try:
-            init(self, *args, **kwargs)
-        except _MISTAKES as error:
-            if not isinstance(error, ConfigError) and "model" in self._modules:
-                features(self)
-            raise
-
-    return build
-
-
-def _stock_function() -> FunctionType:
+def _find_stock_function() -> FunctionType:
     """Return Ultralytics' own function, also from below what another plugin put around it."""
     current = tasks.parse_model
     cells = [cell.cell_contents for cell in getattr(current, "__closure__", None) or ()]
@@ -107,10 +72,10 @@ class _CompareLikes(ast.NodeTransformer):
         return node
 
 
-def _edited(function: FunctionType) -> CodeType:
+def _edit(function: FunctionType) -> CodeType:
     """Return the code of `parse_model` with a check before, rewritten comparisons, and an explanation of errors.
 
-    Lines keep their numbers, so tracebacks show what stands in Ultralytics' file.
+    Lines keep their numbers, so tracebacks show the lines of Ultralytics' file.
     """
     lines, first = inspect.getsourcelines(function)
     tree = _CompareLikes().visit(ast.parse("".join(lines)))
@@ -131,11 +96,13 @@ def _edited(function: FunctionType) -> CodeType:
 
 
 def _prove() -> None:
-    """Raise unless a model gets what its rows say: input channels, scaled widths, repeats, and a stock head."""
+    """Raise unless a probe model gets what its rows say: input channels, scaled widths, repeats, and a stock head."""
     rows = [[-1, 1, "Conv", [32, 3, 2]], [-1, 1, "RDConv", [64, 3, 2]], [-1, 4, "C2fSGDM", [128, True, {"ratio": 2}]]]
     spec = {"nc": 1, "depth_multiple": 0.5, "width_multiple": 0.5, "backbone": rows}
+    legacy = tasks.Detect.legacy  # which parsing sets on the class
     with torch.random.fork_rng(devices=[]):
         model = tasks.DetectionModel({**spec, "head": [[[1, 2], 1, "Detect", ["nc"]]]}, verbose=False)
+    tasks.Detect.legacy = legacy
     _, conv, block, head = model.model
     got = conv.razor.conv.in_channels, conv.expand.conv.out_channels, block.cv2.conv.out_channels, len(block.m)
     if got != (16, 32, 64, 2) or [m[0].conv.in_channels for m in head.cv2] != [32, 64]:
@@ -147,81 +114,110 @@ def parses_like(cls: Any) -> Any:
     return next((entry.like for _, entry in registered_layers() if entry.cls is cls), cls)
 
 
-def _check(function: FunctionType, d: dict) -> None:
-    """Raise unless the rows of a model dictionary can be parsed; make the registered layers known to the parser."""
-    _expose_layers()
-    check_rows(d)
-    for i, (_, _, name, args) in enumerate([*d["backbone"], *d["head"]]):
-        _find_layer(d, i, name)
-        _keep_options(name, args)
-    known = {*function.__code__.co_varnames, "nc"}
-    check_layers(d, _form, known.__contains__)
+def _rows(d: dict) -> list:
+    return [*d["backbone"], *d["head"]]
 
 
-def _expose_layers() -> None:
-    vars(tasks).update((name, entry.cls) for name, entry in registered_layers())
-
-
-def _find_layer(d: dict, i: int, name: str) -> None:
-    for prefix, module in _PREFIXES.items():
-        if name.startswith(prefix):
-            if not hasattr(module, name.removeprefix(prefix)):
-                near = near_names(name, (f"{prefix}{member}" for member in dir(module) if member[0].isupper()))
-                raise ConfigAttributeError(f"{layer_place(d, i)}: unknown module {name!r}{near}")
-            return
-    if hasattr(tasks, name):
-        return
-    if opponents.register(name):
-        _expose_layers()
-        return
-    if hasattr(ultralytics.nn.modules, name):
-        way = f"class My{name}({name}): pass; register_layer(My{name})"
-        text = f"Ultralytics has {name} but reads it from no YAML; register a class of your own, {way}, and name that"
-        raise ConfigKeyError(f"{layer_place(d, i)}: {text}")
-    raise ConfigKeyError(f"{layer_place(d, i)}: unknown module {name!r}{near_names(name, _layer_names())}")
+def _names_ours(d: dict) -> bool:
+    """Return whether a row names a registered layer, or a name that Ultralytics lacks and that is closest to one."""
+    ours = {name for name, _ in registered_layers()}
+    for row in _rows(d):
+        name = row[2] if isinstance(row, list) and len(row) > 2 and isinstance(row[2], str) else ""
+        if find_layer(name):
+            return True
+        if not hasattr(tasks, name):
+            folded = {known.casefold(): known for known in _layer_names()}
+            near = difflib.get_close_matches(name.casefold(), folded, 1)
+            if near and folded[near[0]] in ours:
+                return True
+    return False
 
 
 def _layer_names() -> list[str]:
     return [name for name, value in vars(tasks).items() if isinstance(value, type) and issubclass(value, nn.Module)]
 
 
-def _keep_options(name: str, args: list) -> None:
-    """Put C3k2's default in front of a mapping that stands where the parser writes for scales m, l and x."""
-    if parses_like(getattr(tasks, name, None)) is tasks.C3k2 and len(args) > 1 and isinstance(args[1], dict):
-        args.insert(1, False)
+def _check(d: dict) -> None:
+    """Make the registered layers known to the parser; raise unless rows that name ours can be parsed."""
+    vars(tasks).update((name, entry.cls) for name, entry in registered_layers())
+    if not _names_ours(d):
+        return
+    vars(tasks).update((name, entry.cls) for name, entry in registered_layers())  # with those that were provided now
+    for i, row in enumerate(_rows(d)):
+        if problem := _find_problem(row, i):
+            raise ConfigError(f"{row_location(d, i)}: {problem}")
+        _, _, name, args = row
+        if parses_like(getattr(tasks, name, None)) is tasks.C3k2 and len(args) > 1 and isinstance(args[1], dict):
+            args.insert(1, False)  # its default, where the parser writes for scales m, l and x
 
 
-def _form(name: str) -> Form | None:
-    """Return the form of a layer's row, or None where the parser has a way of its own, as for heads."""
-    cls: Any = getattr(tasks, name, None)
-    like = parses_like(cls)
-    if not isinstance(like, type) or like is ResNetLayer:
-        return None
-    names = list(inspect.signature(like).parameters)
-    if names[:1] != ["c1"]:
-        return None
-    repeats = 4 if like is HGBlock else 2
-    return form(cls, {0, repeats} if names[repeats : repeats + 1] == ["n"] else {0})
+def _find_problem(row: Any, i: int) -> str | None:
+    if not isinstance(row, list) or len(row) != 4:
+        return f"a row has the four entries {_ROW}, this one has {len(row) if isinstance(row, list) else 'none'}"
+    f, n, name, args = row
+    for value, kind, what in (
+        (name, str, "third entry is the module's name"),
+        (n, int, "second entry is a number"),
+        (args, list, "fourth entry is the list of the module's arguments"),
+    ):
+        if not isinstance(value, kind):
+            return f"the {what}, got {value!r}"
+    for j in f if isinstance(f, list) else [f]:
+        if not isinstance(j, int) or j >= i or j < -max(i, 1):
+            return f"the first entry names earlier layers, from 0 to {i - 1} or -1 (the one before), got {j!r}"
+    if find_layer(name):
+        known = isinstance(args[0], str) and args[0] in {"nc", *map(str, range(10**4))} if args else False
+        if not args or not (known or (isinstance(args[0], (int, float)) and args[0] > 0)):
+            got = f"must be a number of channels above 0, got {args[0]!r}" if args else "is missing"
+            return f"c2 {got}; the row is written {write_signature(name)}"
+    elif "." not in name and not hasattr(tasks, name):
+        return f"unknown module {name!r}{did_you_mean(name, _layer_names())}"
+    return None
+
+
+def write_signature(name: str) -> str:
+    """Return the row of a registered layer as it is written: `RDConv, [c2, k=3, s=1, ratio=4]`."""
+    entry = dict(registered_layers())[name]
+    repeats = [i for i, p in enumerate(inspect.signature(entry.like).parameters) if p == "n"]
+    parameters = [p for p in inspect.signature(entry.cls).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
+    words = [
+        p.name if p.default is p.empty else f"{p.name}={p.default!r}"
+        for i, p in enumerate(parameters)
+        if i not in (0, *repeats)
+    ]
+    options = getattr(entry.cls, "row_options", "")
+    return f"{name}, [{', '.join([*words, options] if options else words)}]"
 
 
 def _explain(error: Exception, d: dict, names: dict[str, Any]) -> Exception:
-    """Return what to raise for an error inside `parse_model`: the row, what is wrong, and how the row is written.
+    """Return what to raise for an error inside `parse_model`: for a YAML that names our layers, with row and fix.
 
     Args:
         error: What was raised.
         d: Model dictionary.
         names: Local variables of `parse_model` at that moment.
     """
-    if isinstance(error, (ConfigError, torch.cuda.OutOfMemoryError)) or not isinstance(error, _MISTAKES):
+    if isinstance(error, (ConfigError, MemoryError, torch.cuda.OutOfMemoryError)) or not _names_ours(d):
         return error
     i = names.get("i")
     if i is None:
-        return config_error(
-            f"{yaml_name(d)}: activation {d.get('activation')!r}: {reason(error)}; it must be such as nn.SiLU()", error
-        )
-    source, _, name, _ = [*d["backbone"], *d["head"]][i]
-    shape = _form(name)
-    text = reason(error)
-    if isinstance(source, int) and text == "'int' object is not iterable":
-        text = f"{name} reads several layers: the first entry is a list of them, such as [{source}] or [-1, 6]"
-    return config_error(f"{layer_place(d, i)}: {text}{f'; the row is written {shape}' if shape else ''}", error)
+        return ConfigError(f"{yaml_name(d)}: {one_line(error)}")
+    name = _rows(d)[i][2]
+    written = f"; the row is written {write_signature(name)}" if find_layer(name) else ""
+    explained = ConfigError(f"{row_location(d, i)}: {one_line(error)}{written}")
+    explained.__cause__ = error
+    return explained
+
+
+def _name_failing_row(init: Callable) -> Callable:
+    """Let the forward pass that finds the strides of a model with our layers name the row that fails."""
+
+    def build(self: tasks.DetectionModel, *args: Any, **kwargs: Any) -> None:
+        try:
+            init(self, *args, **kwargs)
+        except Exception as error:
+            if not isinstance(error, ConfigError) and "model" in self._modules and any(added_modules(self)):
+                read_features(self)
+            raise
+
+    return build

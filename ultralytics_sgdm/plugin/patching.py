@@ -1,4 +1,4 @@
-"""How a seam replaces a function of Ultralytics: once, also beside others who replace it, and anew after a reload."""
+"""Replacing a function of Ultralytics: once, also beside other plugins, and again after `importlib.reload`."""
 
 from __future__ import annotations
 
@@ -19,8 +19,8 @@ _FOLDER = Path(ultralytics.__file__).parent
 def wrap(owner: Any, name: str, make: Callable[[Callable], Callable], everywhere: bool = False) -> None:
     """Replace the function `name` of a module or class by one that calls it.
 
-    What another plugin put there before is called by ours; what it puts there later stays around ours. A function that
-    was loaded anew (`importlib.reload`) is replaced anew.
+    A replacement that another plugin made before is called by ours, and one that it makes later calls ours. A function
+    that was reloaded (`importlib.reload`) is replaced again.
 
     Args:
         owner: Module or class.

@@ -1,9 +1,10 @@
 """Every process that Ultralytics starts has this plugin and the user's own layers.
 
-The facts: several GPUs mean worker processes that unpickle a state, which `utils.dist` writes with `torch_save`, and
-build the model from its YAML; `tune` and a list of data sets start the command line `_YOLO_CLI_COMMAND`; `tune` with
-Ray pickles the model object for its workers. None of them imports us by itself where the model is a YAML's name or
-a stock one. So the state and the model carry an object that imports us where it is unpickled, and the command is ours.
+Ultralytics behaviour: training on several GPUs starts worker processes that unpickle a state, which `utils.dist` writes
+with `torch_save`, and build the model from its YAML; `tune` and a list of datasets start the command line
+`_YOLO_CLI_COMMAND`; `tune` with Ray pickles the model object for its workers. None of them imports this package by
+itself where the model is the name of a YAML or a stock model. So the state and the model carry an object that imports
+it where it is unpickled, and the command is that of this package.
 """
 
 from __future__ import annotations
@@ -28,27 +29,30 @@ def install() -> None:
     ultralytics.cfg._YOLO_CLI_COMMAND[:] = _command()
 
 
-class _WorkerSetup:
+class WorkerSetup:
+    """Imports this package and registers the user's layers where it is unpickled."""
+
     def __reduce__(self) -> tuple:
-        return _set_up, (tuple(entry for _, entry in registered_layers()),)
+        return set_up_worker, (tuple(entry for _, entry in registered_layers()),)
 
 
-def _set_up(entries: tuple[Registered, ...]) -> _WorkerSetup:
+def set_up_worker(entries: tuple[Registered, ...]) -> WorkerSetup:
+    """Register layers in the process that unpickles the state; a public name, because pickles hold it."""
     for cls, like in entries:
         register_layer(cls, like=like)
-    return _WorkerSetup()
+    return WorkerSetup()
 
 
 def _with_setup(torch_save: Callable) -> Callable:
     def save(state: Any, *args: Any, **kwargs: Any) -> Any:
-        return torch_save({_KEY: _WorkerSetup(), **state}, *args, **kwargs)
+        return torch_save({_KEY: WorkerSetup(), **state}, *args, **kwargs)
 
     return save
 
 
 def _with_setup_in_model(run_ray_tune: Callable) -> Callable:
     def run(model: Any, *args: Any, **kwargs: Any) -> Any:
-        model.__dict__[_KEY] = _WorkerSetup()
+        model.__dict__[_KEY] = WorkerSetup()
         try:
             return run_ray_tune(model, *args, **kwargs)
         finally:

@@ -5,19 +5,20 @@ from pathlib import Path
 import pytest
 from ultralytics.nn import tasks
 
-from ultralytics_sgdm import cli, zoo
-from ultralytics_sgdm.configs import ConfigError, stock_name
+from ultralytics_sgdm.placing import zoo
+from ultralytics_sgdm.configs import stock_name
+from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.nn import csp
 from ultralytics_sgdm.nn.registry import registered_layers
-from ultralytics_sgdm.skeleton import count, skeleton
+from ultralytics_sgdm.placing.outline import build_outline, count_parameters
 
 pytestmark = pytest.mark.slow
 
-ROOT = Path(__file__).parents[1]
+ROOT = Path(__file__).parents[2]
 DOCUMENT = (ROOT / "docs/models.md").read_text(encoding="utf-8")
 TABLE = DOCUMENT[DOCUMENT.index("| family |") :].splitlines()
 CELLS = {line.split(" | ")[2]: line.split(" | ") for line in TABLE[2:]}
-FAMILIES = zoo.families()
+FAMILIES = zoo.list_families()
 
 
 def documented(name):
@@ -30,14 +31,14 @@ def test_the_document_lists_every_family_task_and_scale():
 
 
 def test_the_document_says_what_the_command_prints(capsys):
-    cli.models()
+    zoo.models()
     printed = capsys.readouterr().out
     assert set(printed.splitlines()) <= set(TABLE)
 
 
 @pytest.mark.parametrize("name", [names[-1] for names in FAMILIES.values() if len(names) > 1])
 def test_the_largest_build_and_count(name):
-    stock, ours = (count(skeleton(tasks.yaml_model_load(n))) for n in (stock_name(name), name))
+    stock, ours = (count_parameters(build_outline(tasks.yaml_model_load(n))) for n in (stock_name(name), name))
     assert documented(name) == [stock, ours, ours - stock]
 
 
@@ -62,7 +63,7 @@ def test_families_whose_files_have_a_scale_of_their_own():
 
 def test_scales_are_letters_or_all():
     with pytest.raises(ConfigError, match="scale='nq' must be letters of 'tnsmbclex'"):
-        list(zoo.table("nq"))
+        list(zoo.list_rows("nq"))
 
 
 def test_every_composite_block_is_used_and_found_by_its_name():

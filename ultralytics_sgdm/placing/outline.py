@@ -1,4 +1,4 @@
-"""A model's skeleton: its layers on the meta device, to read channels, strides, parameters and GFLOPs at no cost.
+"""The outline of a model: its layers on the meta device, to read channels, strides, parameters and GFLOPs.
 
 Nothing is allocated or computed, so the largest model takes a fraction of a second.
 """
@@ -17,14 +17,15 @@ from ultralytics.nn import tasks
 from ultralytics.nn.modules import C2fAttn, Detect, ImagePoolingAttn
 from ultralytics.utils.torch_utils import get_flops
 
-from .configs import config_error, layer_place, reason
+from ..configs import row_location
+from ..errors import ConfigError, one_line
 
-SHAPELESS = (torch.nn.BatchNorm2d, torch.nn.SiLU, torch.nn.ReLU)  # most of the time on the meta device
+SHAPELESS = (torch.nn.BatchNorm2d, torch.nn.SiLU, torch.nn.ReLU)  # take most of the time on the meta device
 IMAGE = 256  # pixels: every stage from P1/2 to P6/64 has a map of its own size
 
 
 class Feature(NamedTuple):
-    """What a layer gives: a map of so many channels at stage P<stage>, stride `2**stage` pixels."""
+    """The output of a layer: a map of so many channels at stage P<stage>, stride `2**stage` pixels."""
 
     channels: int
     stage: int
@@ -33,14 +34,11 @@ class Feature(NamedTuple):
         return f"P{self.stage}/{2**self.stage}"
 
 
-def skeleton(spec: dict[str, Any]) -> tasks.BaseModel:
+def build_outline(spec: dict[str, Any]) -> tasks.BaseModel:
     """Return the model of a model dictionary on the meta device, in evaluation mode.
 
     Args:
         spec: What `yaml_model_load` returns; without a scale letter, the first of its scales counts.
-
-    Raises:
-        ConfigError: If a row cannot be built.
     """
     spec = deepcopy(spec)
     if spec.get("scales"):
@@ -52,17 +50,17 @@ def skeleton(spec: dict[str, Any]) -> tasks.BaseModel:
     return model.eval()
 
 
-def features(model: tasks.BaseModel) -> list[Feature | None]:
-    """Return what each layer of a model but the last, the task's head, gives; None where it is no single map.
+def read_features(model: tasks.BaseModel) -> list[Feature | None]:
+    """Return the output of each layer of a model except the last, the task's head; None where it is not one map.
 
     Raises:
-        ConfigError: If a layer cannot take what reaches it.
+        ConfigError: If a row cannot take its input.
     """
     device = next(model.parameters(), torch.empty(0, device="meta")).device
     x: Any = torch.zeros(1, model.yaml.get("channels", 3), IMAGE, IMAGE, device=device)
-    text = torch.zeros(1, model.yaml.get("nc", 1), 512, device=device)  # what YOLO-World's neck reads besides
+    text = torch.zeros(1, model.yaml.get("nc", 1), 512, device=device)  # the text input of YOLO-World's neck
     outputs: list[Any] = []
-    with _without(model, *SHAPELESS):
+    with _bypass(model, *SHAPELESS):
         for layer in model.model[:-1]:
             if layer.f != -1:
                 x = outputs[layer.f] if isinstance(layer.f, int) else [x if j == -1 else outputs[j] for j in layer.f]
@@ -71,42 +69,42 @@ def features(model: tasks.BaseModel) -> list[Feature | None]:
                     text = layer(x, text)
                 else:
                     x = layer(x, text) if isinstance(layer, C2fAttn) else layer(x)
-            except (ArithmeticError, AttributeError, LookupError, RuntimeError, TypeError, ValueError) as e:
-                raise config_error(f"{layer_place(model.yaml, layer.i)}: {reason(e)}", e) from e
+            except Exception as e:
+                raise ConfigError(f"{row_location(model.yaml, layer.i)}: {one_line(e)}") from e
             outputs.append(x)
-    return [_feature(y) for y in outputs]
+    return [_read_feature(y) for y in outputs]
 
 
 @contextmanager
-def _without(model: torch.nn.Module, *kinds: type[torch.nn.Module]) -> Iterator[None]:
-    """Let the layers of some kinds give what they take."""
-    skipped = [m for m in model.modules() if type(m) in kinds]
-    for m in skipped:
+def _bypass(model: torch.nn.Module, *kinds: type[torch.nn.Module]) -> Iterator[None]:
+    """Let the layers of some kinds return their input."""
+    bypassed = [m for m in model.modules() if type(m) in kinds]
+    for m in bypassed:
         m.forward = lambda x: x
     try:
         yield
     finally:
-        for m in skipped:
+        for m in bypassed:
             del m.forward
 
 
-def _feature(y: Any) -> Feature | None:
+def _read_feature(y: Any) -> Feature | None:
     if not isinstance(y, Tensor) or y.dim() != 4:
         return None
     return Feature(y.shape[1], round(math.log2(IMAGE / y.shape[2])))
 
 
-def count(model: torch.nn.Module) -> int:
+def count_parameters(model: torch.nn.Module) -> int:
     """Return the number of parameters."""
     return sum(p.numel() for p in model.parameters())
 
 
-def gflops(model: tasks.BaseModel) -> float:
-    """Return the GFLOPs of a skeleton at 640 x 640 pixels, as Ultralytics counts them; its tensors become zeros."""
+def count_gflops(model: tasks.BaseModel) -> float:
+    """Return the GFLOPs of an outline at 640 x 640 pixels, as Ultralytics counts them; its tensors become zeros."""
     head = model.model[-1]
     if isinstance(head, Detect):
-        rows = features(model)
-        head.stride = model.stride = torch.tensor([2.0 ** rows[j].stage for j in head.f])
+        features = read_features(model)
+        head.stride = model.stride = torch.tensor([2.0 ** features[j].stage for j in head.f])
     model.model.to_empty(device="cpu")  # it counts on small images, which take less time than the meta device
     for tensor in (*model.model.parameters(), *model.model.buffers()):
         torch.nn.init.zeros_(tensor)

@@ -10,7 +10,7 @@ from torchvision import models
 from ultralytics import YOLO
 
 from ultralytics_sgdm import insert
-from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.nn import SGDM
 
 pytestmark = pytest.mark.slow
@@ -155,7 +155,7 @@ class ChannelsLast(nn.Module):
 @pytest.mark.parametrize(
     ("make", "places", "message"),
     [
-        (models.resnet18, ["layer5"], "has no module 'layer5'; there are 'layer"),
+        (models.resnet18, ["layer5"], "has no module 'layer5'; did you mean 'layer"),
         (models.resnet18, [""], "has no module ''"),
         (models.resnet18, [], "insert takes names of modules such as"),
         (models.resnet18, [3], r"insert takes names of modules .*, got \[3\]"),
@@ -169,7 +169,11 @@ class ChannelsLast(nn.Module):
         (Twice, ["again"], "'again' is used 2 times in a forward pass"),
         (Twice, ["idle"], "'idle' is not used in a forward pass"),
         (Twice, ["conv"], "'conv' is 'same' too"),
-        (lambda: nn.Sequential(Children(nn.Conv2d(3, 32, 1))), ["0"], "'0' runs its children in a way of its own"),
+        (
+            lambda: nn.Sequential(Children(nn.Conv2d(3, 32, 1))),
+            ["0"],
+            "'0': the output of a layer behind it does not reach the model's output",
+        ),
         (ChannelsLast, ["last"], r"'last' gives \(B, H, W, C\), a layer needs \(B, C, H, W\)"),
         (lambda: nn.Sequential(nn.Linear(3, 4)), ["0"], "Sequential failed in a forward pass .* give example="),
     ],
@@ -212,7 +216,7 @@ def test_a_layer_is_inserted_once():
     model = insert(models.resnet18(), ["layer4"])
     with pytest.raises(ConfigError, match="'layer4' has a layer inserted already"):
         insert(model, ["layer4"])
-    with pytest.raises(ConfigError, match="module='SGMD' is no registered layer"):
+    with pytest.raises(ConfigError, match="module='SGMD' is not a registered layer"):
         insert(model, ["layer3"], module="SGMD")
     assert list(insert(model, ["layer3"]).sgdm_places) == ["layer4", "layer3"]
 
@@ -220,4 +224,95 @@ def test_a_layer_is_inserted_once():
 def test_a_model_of_ultralytics_is_warned_of(caplog):
     model = insert(YOLO("yolov8n.yaml").model, "model.4")
     assert list(model.sgdm_places) == ["model.4"]
-    assert "trains a model built anew from its YAML, without the layers; there use equip" in caplog.text
+    assert "trains a model rebuilt from its YAML, without the layers; use equip there" in caplog.text
+
+
+class Features(nn.Module):
+    """Maps that hooks take from inside a network, as timm's `feature_cls="hook"` does."""
+
+    def __init__(self, detach=False):
+        super().__init__()
+        self.stem, self.body, self.out = nn.Conv2d(3, 32, 3, 4), nn.Conv2d(32, 32, 3, 2), {}
+        for name in ("stem", "body"):
+            hook = lambda _, __, y, name=name: self.out.update({name: y.detach() if detach else y})  # noqa: E731
+            getattr(self, name).register_forward_hook(hook)
+
+    def forward(self, x):
+        self.body(self.stem(x))
+        return [*self.out.values()]
+
+
+def test_hooks_that_were_there_before_see_the_layer():
+    model = insert(Features(), ["stem", "body"])
+    nn.init.normal_(model.body.sgdm.expand.weight)
+    before = model.body.sgdm.register_forward_pre_hook(lambda _, x: setattr(model, "bare", x[0]))
+    features = model(torch.rand(1, 3, 64, 64))
+    before.remove()
+    assert not torch.equal(features[1], model.bare)
+    features[1].sum().backward()
+    assert model.body.sgdm.expand.weight.grad.abs().max() > 0
+
+
+def test_a_timm_network_whose_features_are_taken_by_hooks():
+    timm = pytest.importorskip("timm")
+    model = timm.create_model("xception41", features_only=True).eval()
+    place = [name for name, m in model.named_modules() if m._forward_hooks][-1]
+    x = torch.rand(1, 3, 96, 96)
+    before = model(x)[-1]
+    insert(model, [place], example=x)
+    assert torch.equal(model(x)[-1], before)
+    nn.init.normal_(model.get_submodule(place).sgdm.expand.weight)
+    assert not torch.equal(model(x)[-1], before)
+
+
+@pytest.mark.parametrize(
+    ("make", "message"),
+    [
+        (lambda: Features(detach=True), "'body': no gradient reaches a layer behind it"),
+        (lambda: Discarding(), "'body': the output of a layer behind it does not reach the model's output"),
+    ],
+)
+def test_a_layer_that_nothing_reads_or_trains_is_refused(make, message):
+    model = make()
+    with pytest.raises(ConfigError, match=message):
+        insert(model, ["body"])
+    assert not hasattr(model.body, "sgdm") and len(model.body._forward_hooks) <= 1
+
+
+class Discarding(nn.Module):
+    """Runs a part whose output it throws away."""
+
+    def __init__(self):
+        super().__init__()
+        self.body = nn.Conv2d(3, 32, 3, 2)
+
+    def forward(self, x):
+        self.body(x)
+        return x
+
+
+def test_symbolic_tracing_and_feature_extraction_take_the_layer():
+    from torch import fx
+    from torchvision.models.feature_extraction import create_feature_extractor
+
+    model = insert(models.resnet18().eval(), ["layer3", "layer4"])
+    nn.init.normal_(model.layer4.sgdm.expand.weight)
+    x = torch.rand(1, 3, 64, 64)
+    with torch.no_grad():
+        assert torch.equal(fx.symbolic_trace(model)(x), model(x))
+        features = create_feature_extractor(model, ["layer4"])(x)["layer4"]
+        assert features.shape == (1, 512, 2, 2) and torch.equal(
+            features.mean((2, 3)), model.avgpool(features).flatten(1)
+        )
+
+
+def test_a_pickle_of_the_version_before_finds_its_hook(monkeypatch):
+    """Models that 0.2.0 pickled name `ultralytics_sgdm.insertion._through`."""
+    import importlib
+    import sys
+
+    monkeypatch.delitem(sys.modules, "ultralytics_sgdm.insertion", raising=False)
+    old = importlib.import_module("ultralytics_sgdm.insertion")
+    from ultralytics_sgdm.placing.insert import run_inserted
+
+    assert old._through is run_inserted

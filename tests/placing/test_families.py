@@ -7,13 +7,14 @@ from test_zoo import documented
 from ultralytics import RTDETR, YOLO
 from ultralytics.cfg import get_cfg
 
-from ultralytics_sgdm import SGDM, zoo
+from ultralytics_sgdm import SGDM
+from ultralytics_sgdm.placing import zoo
 from ultralytics_sgdm.configs import stock_name
-from ultralytics_sgdm.skeleton import count
+from ultralytics_sgdm.placing.outline import count_parameters
 
 pytestmark = pytest.mark.slow
 
-NAMES = [names[0] for family, names in zoo.families().items() if family.endswith("-sgdm")]
+NAMES = [names[0] for family, names in zoo.list_families().items() if family.endswith("-sgdm")]
 
 
 def batch_of(model, task, size):
@@ -55,7 +56,11 @@ def test_starts_as_stock_takes_a_training_step_and_fuses(name):
     stock, ours = kind(stock_name(name)), kind(name)
     assert ours.task == stock.task
     task, stock, model = ours.task, stock.model, ours.model
-    assert documented(name) == [count(stock), count(model), count(model) - count(stock)]
+    assert documented(name) == [
+        count_parameters(stock),
+        count_parameters(model),
+        count_parameters(model) - count_parameters(stock),
+    ]
     for m in stock.modules():
         if isinstance(m, torch.nn.BatchNorm2d):
             m.running_mean.normal_(std=0.1)

@@ -1,0 +1,231 @@
+"""Put SGDM, or another registered layer, behind named modules of any torch model: classifiers, segmenters, detectors.
+
+The inserted layer is a child `sgdm` of the chosen module, whose class and keys stay as they are. A Sequential runs its
+last child by itself; any other module gets a forward hook that runs the child on its output, before other hooks see it.
+Hooks are part of what `copy` and `pickle` take along and of what `torch.compile` and the ONNX exporters trace.
+"""
+
+from __future__ import annotations
+
+import inspect
+from collections.abc import Iterable, Mapping
+from contextlib import ExitStack
+from typing import Any, TypeVar
+
+import torch
+from torch import Tensor, nn
+from torch.utils._pytree import tree_leaves
+from ultralytics.nn.tasks import BaseModel
+from ultralytics.utils import LOGGER
+
+from ..errors import ConfigError, did_you_mean, one_line
+from ..nn.registry import find_layer, registered_layers
+
+Model = TypeVar("Model", bound=nn.Module)
+CHILD = "sgdm"  # name of the inserted layer inside the chosen module
+SIDE = 224  # pixels of the image with which channels are found
+
+
+def insert(
+    model: Model,
+    places: Mapping[str, Mapping[str, Any]] | Iterable[str],
+    module: str = "SGDM",
+    example: Any = None,
+) -> Model:
+    """Put a layer behind named modules of a model, in place; SGDM leaves the output as it was until it is trained.
+
+        insert(torchvision.models.resnet18(), {"layer3": {}, "layer4": {"ratio": 2}})
+
+    Call it before the optimizer is made, which otherwise lacks the new parameters. Keys of the state dictionary stay,
+    and those of the inserted layers are added (`layer3.sgdm.razor.conv.weight`), so weights of the bare model load with
+    `strict=False`. `model.sgdm_places` maps each name to the channels and the parameters added there.
+
+    Args:
+        model: Any module.
+        places: Names of modules, as `model.named_modules()` has them, each with options of the layer such as `ratio`;
+            or the names alone, or one. Each must give a feature map (B, C, H, W) and be called once in a forward pass.
+        module: Registered layer to insert.
+        example: Input of a forward pass, a tensor or a tuple of arguments (default: an image (1, 3, 224, 224)).
+
+    Returns:
+        The model.
+
+    Raises:
+        ConfigError: If a name is not found, an option is unknown, a module does not give (B, C, H, W), is used twice or
+            not at all, has a layer inserted already, or the inserted layer does not reach the model's output. The model
+            is then as it was.
+    """
+    wanted = _read_places(places)
+    if not isinstance(model, nn.Module) or isinstance(model, torch.jit.ScriptModule):
+        raise ConfigError(f"insert takes a torch.nn.Module that is not scripted or traced, got {type(model).__name__}")
+    named = dict(model.named_modules())
+    for name in wanted:
+        _check_place(model, named, name)
+    cls = _find_class(module, wanted)
+    channels = _find_channels(model, {name: named[name] for name in wanted}, example)
+    built = {}
+    for name, options in wanted.items():
+        try:
+            built[name] = cls(channels[name], channels[name], **options)
+        except (TypeError, ValueError) as e:
+            raise ConfigError(f"{name!r}, {channels[name]} channels: {e}") from e
+    done = {}
+    with ExitStack() as undo:
+        for name, layer in built.items():
+            owner = named[name]
+            like = next(iter(owner.parameters()), None)
+            like = like if like is not None else next(model.parameters(), torch.empty(0))
+            layer.to(like.device, like.dtype).train(owner.training)
+            owner.add_module(CHILD, layer)
+            undo.callback(delattr, owner, CHILD)
+            if type(owner).forward is not nn.Sequential.forward:
+                undo.callback(owner.register_forward_hook(run_inserted, prepend=True).remove)
+            done[name] = {"channels": channels[name], "parameters": sum(p.numel() for p in layer.parameters())}
+        for name, layer in built.items():
+            _prove(model, name, layer, example)
+        undo.pop_all()
+    model.sgdm_places = {**getattr(model, "sgdm_places", {}), **done}
+    if any(isinstance(m, BaseModel) for m in named.values()):
+        LOGGER.warning("insert: Ultralytics trains a model rebuilt from its YAML, without the layers; use equip there")
+    return model
+
+
+def run_inserted(owner: nn.Module, _: Any, output: Tensor) -> Tensor:
+    """Run the inserted layer on the output of its owner: a forward hook, public because pickles hold its name."""
+    return getattr(owner, CHILD)(output)
+
+
+def _read_places(places: Mapping[str, Mapping[str, Any]] | Iterable[str]) -> dict[str, Mapping[str, Any]]:
+    if isinstance(places, str):
+        places = [places]
+    try:
+        wanted = dict(places) if isinstance(places, Mapping) else {name: {} for name in places}
+    except TypeError:  # a number, or lists
+        wanted = {}
+    if not wanted or not all(isinstance(k, str) and isinstance(v, Mapping) for k, v in wanted.items()):
+        example = "['layer3'], or {'layer3': {'ratio': 2}} with options"
+        raise ConfigError(f"insert takes names of modules such as {example}, got {places!r}")
+    return wanted
+
+
+def _check_place(model: nn.Module, named: Mapping[str, nn.Module], name: str) -> None:
+    if name == "" or name not in named:
+        there = ", ".join(repr(n) for n in [n for n in named if n][:3])
+        hint = did_you_mean(name, [n for n in named if n]) or (
+            f"; there are {there}, ..." if there else "; it has none"
+        )
+        raise ConfigError(f"the model has no module {name!r}{hint}")
+    if hasattr(named[name], CHILD):
+        raise ConfigError(f"{name!r} has a layer inserted already")
+    for other, m in model.named_modules(remove_duplicate=False):
+        if m is named[name] and other != name:
+            raise ConfigError(f"{name!r} is {other!r} too, so a layer behind it would be used twice; choose another")
+
+
+def _find_class(name: str, wanted: Mapping[str, Mapping[str, Any]]) -> type[nn.Module]:
+    entry = find_layer(name)
+    if entry is None:
+        layers = [layer for layer, _ in registered_layers()]
+        raise ConfigError(f"module={name!r} is not a registered layer; registered are {', '.join(layers)}")
+    options = list(inspect.signature(entry.cls).parameters)[2:]
+    for place, given in wanted.items():
+        for key in given:
+            if key not in options:
+                raise ConfigError(f"{place!r}: {name} has no option {key!r}, its options are {', '.join(options)}")
+    return entry.cls
+
+
+def _find_channels(model: nn.Module, chosen: Mapping[str, nn.Module], example: Any) -> dict[str, int]:
+    """Return the channels of the output of each chosen module, by one forward pass in evaluation mode."""
+    square = example is None or (isinstance(example, Tensor) and len({*example.shape[-2:]}) == 1)
+    found: dict[str, list[Any]] = {name: [] for name in chosen}
+    try:
+        with ExitStack() as stack, torch.no_grad():
+            for name, m in chosen.items():
+                handle = m.register_forward_hook(lambda _, __, y, name=name: found[name].append(y))
+                stack.callback(handle.remove)
+            _run(model, example)
+    except Exception as e:
+        name = type(model).__name__
+        raise ConfigError(f"{name} failed in a forward pass ({one_line(e)}); give example=, its input") from e
+    for name, outputs in found.items():
+        if len(outputs) != 1:
+            times = "not used" if not outputs else f"used {len(outputs)} times"
+            raise ConfigError(f"{name!r} is {times} in a forward pass; choose a module that is used once")
+        if not isinstance(outputs[0], Tensor) or outputs[0].dim() != 4:
+            shape = tuple(outputs[0].shape) if isinstance(outputs[0], Tensor) else type(outputs[0]).__name__
+            raise ConfigError(
+                f"{name!r} gives {shape}, a layer needs a feature map (B, C, H, W); choose another module"
+            )
+        _, c, h, w = outputs[0].shape
+        if square and c == h != w:  # of a square image
+            raise ConfigError(f"{name!r} gives (B, H, W, C), a layer needs (B, C, H, W); choose another module")
+    return {name: outputs[0].shape[1] for name, outputs in found.items()}
+
+
+def _run(model: nn.Module, example: Any) -> Any:
+    """Return the output of a forward pass in evaluation mode, random numbers being the same in each."""
+    like = next(model.parameters(), torch.empty(0))
+    if example is None:
+        example = torch.rand(1, 3, SIDE, SIDE, generator=torch.Generator().manual_seed(0)).to(like.device, like.dtype)
+    modes = {m: m.training for m in model.modules()}
+    try:
+        with torch.random.fork_rng(devices=[]):
+            torch.manual_seed(0)
+            return model.eval()(*(example if isinstance(example, tuple) else (example,)))
+    finally:
+        for m, mode in modes.items():
+            m.training = mode
+
+
+def _prove(model: nn.Module, name: str, layer: nn.Module, example: Any) -> None:
+    """Raise unless the output of the inserted layer, moved off its initial state, reaches the model's output.
+
+    The outputs must change, and gradients must reach the layer. A detector may find nothing in a random image; then the
+    inputs of the model's parts are compared in place of its outputs.
+    """
+    _, outputs, inputs = _observe(model, layer, example)
+    state = {k: v.clone() for k, v in layer.state_dict().items()}
+    try:
+        with torch.enable_grad():
+            for p in layer.parameters():
+                nn.init.normal_(p, generator=torch.Generator(p.device).manual_seed(0))
+            runs, moved, moved_inputs = _observe(model, layer, example)
+            if runs != 1 or not (_differ(outputs, moved) if moved else _differ(inputs, moved_inputs)):
+                raise ConfigError(
+                    f"{name!r}: the output of a layer behind it does not reach the model's output, as the model runs "
+                    "these parts in a way of its own; choose a module inside or around it"
+                )
+            total = sum(t.float().sum() for t in moved if t.requires_grad)
+            reached = isinstance(total, Tensor) and any(
+                g is not None and bool(g.ne(0).any())
+                for g in torch.autograd.grad(total, [*layer.parameters()], allow_unused=True)
+            )
+            if moved and not reached:
+                raise ConfigError(f"{name!r}: no gradient reaches a layer behind it; choose another module")
+    finally:
+        layer.load_state_dict(state)
+
+
+def _observe(model: nn.Module, layer: nn.Module, example: Any) -> tuple[int, list[Tensor], list[Tensor]]:
+    """Return how often the layer runs, the model's outputs, and the inputs of its parts outside of the layer."""
+    runs, inputs, inside = 0, [], {*layer.modules()}
+
+    def count(*_: Any) -> None:
+        nonlocal runs
+        runs += 1
+
+    def record(_: Any, arguments: tuple) -> None:
+        inputs.extend(t.detach() for t in arguments if isinstance(t, Tensor))
+
+    with ExitStack() as stack:
+        stack.callback(layer.register_forward_hook(count).remove)
+        for m in model.modules():
+            if m not in inside and not any(m.children()):
+                stack.callback(m.register_forward_pre_hook(record).remove)
+        outputs = [t for t in tree_leaves(_run(model, example)) if isinstance(t, Tensor)]
+    return runs, [t for t in outputs if t.is_floating_point() and t.numel()], inputs
+
+
+def _differ(a: list[Tensor], b: list[Tensor]) -> bool:
+    return len(a) != len(b) or any(x.shape != y.shape or not torch.equal(x, y) for x, y in zip(a, b, strict=True))

@@ -1,0 +1,90 @@
+"""The YAML text of an equipped model, with a header that says what was done and how to train it."""
+
+from __future__ import annotations
+
+import textwrap
+from collections.abc import Iterable, Iterator, Sequence
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import yaml
+
+from ..configs import with_scale
+
+if TYPE_CHECKING:
+    from .equip import Equipped
+
+
+def write_yaml(equipped: Equipped, name: str, options: Sequence[str], replaced: bool) -> str:
+    """Return the YAML of an equipped model.
+
+    Args:
+        equipped: The model.
+        name: File name that the header names.
+        options: Arguments of the `equip` command that gives it.
+        replaced: Whether stock rows were replaced, whose weights cannot transfer.
+    """
+    lines = [*_comment(_header(equipped, name, options, replaced)), ""]
+    spec = {k: v for k, v in equipped.spec.items() if k not in ("scale", "yaml_file", "backbone", "head")}
+    if spec.get("scales") and equipped.scale in spec["scales"]:
+        spec["scales"] = {equipped.scale: spec["scales"][equipped.scale], **spec["scales"]}
+    notes = {"nc": " # classes; the dataset's number replaces it", "scales": " # [depth, width, max_channels]"}
+    for key, value in spec.items():
+        if isinstance(value, dict):
+            lines += [f"{key}:{notes.get(key, '')}", *(f"  {k}: {_flow(v)}" for k, v in value.items())]
+        else:
+            lines.append(f"{key}: {_flow(value)}{notes.get(key, '')}")
+    return "\n".join([*lines, *_rows(equipped)]) + "\n"
+
+
+def _header(equipped: Equipped, name: str, options: Sequence[str], replaced: bool) -> Iterator[str]:
+    source = Path(equipped.source)
+    weights = Path(with_scale(source.name, equipped.scale)).stem
+    yield f"{equipped.summary()}. Written by"
+    yield f"  yolo sgdm equip {' '.join(options)} out={name}"
+    yield "and trained, from the weights of the model without the modules if you have them, by"
+    yield f"  yolo train model={with_scale(name, equipped.scale)} pretrained={weights}.pt"
+    if replaced:
+        yield f"The weights of {source.name} transfer except those of the replaced rows."
+    elif equipped.inserted:
+        yield f"Inserted rows shift the layers of {source.name} behind them; its weights follow when loaded."
+    else:
+        yield f"Layers have the numbers of {source.name}, so its weights transfer to the last tensor."
+    if equipped.module == "SGDM":
+        where = "the mapping at a row's end" if len(equipped.places) > equipped.inserted else "a row's list after c2"
+        yield f"Options of SGDM, in {where}: ratio (larger = fewer parameters), kernels ([height, width] pairs)."
+
+
+def _rows(equipped: Equipped) -> Iterator[str]:
+    backbone, features = len(equipped.spec["backbone"]), equipped.features
+    stages = [feature and feature.stage for feature in (*features, None)]
+    for i, row in enumerate([*equipped.spec["backbone"], *equipped.spec["head"]]):
+        if i in (0, backbone):
+            yield f"\n{'head' if i else 'backbone'}: # [from, repeats, module, args]"
+        if i > backbone and stages[i] != stages[i - 1]:
+            yield ""
+        feature = features[i] if i < len(features) else None
+        yield f"  - {_flow(row)} # {i}" + (f", {feature}" if feature else "")
+
+
+class _Dumper(yaml.SafeDumper):
+    """Writes True and False as Ultralytics' YAMLs do, and every list in full."""
+
+    def ignore_aliases(self, data: Any) -> bool:
+        return True
+
+
+_Dumper.add_representer(bool, lambda dumper, value: dumper.represent_scalar("tag:yaml.org,2002:bool", str(value)))
+
+
+def _flow(value: Any) -> str:
+    text = yaml.dump(value, Dumper=_Dumper, default_flow_style=True, width=10**6, sort_keys=False, allow_unicode=True)
+    return text.removesuffix("...\n").strip()
+
+
+def _comment(paragraphs: Iterable[str]) -> Iterator[str]:
+    for paragraph in paragraphs:
+        indent = "#   " if paragraph.startswith(" ") else "# "
+        yield from textwrap.wrap(
+            paragraph.strip(), 118, initial_indent=indent, subsequent_indent=indent, break_on_hyphens=False
+        )
