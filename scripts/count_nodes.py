@@ -14,7 +14,7 @@ from torch import nn
 from ultralytics import YOLO
 
 from ultralytics_sgdm import SGDM, RDConv
-from ultralytics_sgdm.configs import shipped, stock_name, with_scale
+from ultralytics_sgdm.configs import list_shipped, stock_name, with_scale
 
 SHAPE_ARITHMETIC = ("Shape", "Gather", "Range", "ConstantOfShape", "Expand")
 COLUMNS = "model,layer,count,nodes_exported,nodes_simplified,nodes_simplified_each,shape_arithmetic,operators_of_one"
@@ -72,7 +72,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("table", type=Path, help="CSV file to write, such as results/export-nodes.csv")
     table = parser.parse_args().table
-    names = [with_scale(file.name, "n") for file in shipped("models")]
+    names = [with_scale(file.name, "n") for file in list_shipped("models")]
     with tempfile.TemporaryDirectory() as folder, table.open("w", newline="") as out:
         writer = csv.writer(out)
         writer.writerow(COLUMNS.split(","))

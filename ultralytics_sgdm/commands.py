@@ -1,7 +1,7 @@
 """A command line from a function: its signature says what the command takes, its docstring is the command's help.
 
-Arguments are written as Ultralytics' are, `key=value`, and read with its parser; pydantic converts them to the types of
-the signature. Parameters before a variadic one, and those without default, may be given by position.
+Arguments are written as Ultralytics' are, `key=value`; pydantic converts them to the types of the signature, and
+Ultralytics' own parser reads those that are passed on to it. Parameters before a variadic one, and those without default, may be given by position.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ def parse(name: str, function: Callable[..., object], argv: Sequence[str]) -> tu
     named = [key for key in kinds if key not in (variadic, others)]
     free: list[str] = []
     given: dict[str, str] = {}
-    for argument in cfg.merge_equals_args(list(argv)):
+    for argument in argv:
         key, equals, value = argument.removeprefix("--").partition("=")
         if not equals or not key.isidentifier() or Path(argument).exists():
             free.append(argument)

@@ -79,7 +79,7 @@ class Detector:
             task = meta["task"]
             self.input = self.session.get_inputs()[0]
             batch, _, height, width = self.input.shape
-            rows, columns = self.session.get_outputs()[0].shape[1:]
+            _, *shape = self.session.get_outputs()[0].shape  # (boxes, 6) with NMS inside, else (4 + classes, anchors)
         except Exception as e:  # onnxruntime's own classes have no common base
             reason = f"its metadata lacks {e}" if isinstance(e, KeyError) else str(e).partition("\n")[0]
             raise InputError(f"{path} is not a model that `yolo export format=onnx` wrote: {reason}") from e
@@ -87,9 +87,10 @@ class Detector:
             what = f"task {task}, head {meta.get('head', '?')}, {meta.get('channels', '3')} channels"
             raise InputError(f"{path} is a model of {what}; this takes YOLO detectors of images with 3 channels")
         self.path = path
-        self.end2end = meta.get("end2end") == "True"
-        self.has_nms = bool(options.get("nms")) or self.end2end or columns == 6
-        self.most = rows if self.has_nms and isinstance(rows, int) else None
+        self.has_nms = bool(options.get("nms")) or meta.get("end2end") == "True" or shape[-1] == 6
+        self.end2end = self.has_nms and not options.get("nms")  # a head that needs no NMS
+        few = self.end2end and isinstance(shape[0], int) and shape[0] < Options().max_det  # all that a small input has
+        self.most = shape[0] if self.has_nms and isinstance(shape[0], int) and not few else None
         self.dynamic = isinstance(height, str)
         self.batch = batch if isinstance(batch, int) else None
         self.size = (imgsz or exported_for) if self.dynamic else (height, width)
@@ -337,7 +338,7 @@ def predict(
     """
     for name, value, least, most in (
         *(("conf", conf, 0, 1), ("iou", iou, 0, 1)),
-        *(("batch", batch or 1, 1, np.inf), ("max_det", max_det, 1, np.inf), ("sources", len(source), 1, np.inf)),
+        *(("batch", 1 if batch is None else batch, 1, np.inf), ("max_det", max_det, 1, np.inf), ("sources", len(source), 1, np.inf)),
     ):
         if not least <= value <= most:
             raise InputError(f"{name}={value} must be {'from 0 to 1' if most == 1 else '1 or more'}")
