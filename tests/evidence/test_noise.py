@@ -191,7 +191,7 @@ class Evil:
 
 
 def test_nothing_in_a_checkpoint_is_executed_under_safe_load(shell, tmp_path):
-    make_shapes(tmp_path, train=1, val=1, size=64)
+    make_shapes(tmp_path, train=2, val=1, size=64)
     (tmp_path / "data.yaml").write_text(yaml.safe_dump({"path": str(tmp_path), "names": list("abcdef"), **SPLITS}))
     torch.save({"model": Evil(), "epoch": 0, "train_args": {"epochs": 3}}, tmp_path / "evil.pt")
     (tmp_path / "tiny.yaml").write_text(
@@ -203,7 +203,7 @@ def test_nothing_in_a_checkpoint_is_executed_under_safe_load(shell, tmp_path):
     assert "evil.pt cannot be loaded" in printed
     script = (
         "from pathlib import Path\nfrom ultralytics_sgdm.evidence.train import Task, train\n"
-        "recipe = {'data': 'data.yaml', 'epochs': 1, 'imgsz': 32, 'workers': 0, 'device': 'cpu'}\n"
+        "recipe = {'data': 'data.yaml', 'epochs': 1, 'imgsz': 64, 'batch': 2, 'workers': 0, 'device': 'cpu'}\n"
         "train(Task('tiny', 'tiny.yaml', 0, None, recipe, False, [], 'run', {}), Path('run').resolve())\n"
     )
     (tmp_path / "run/weights").mkdir(parents=True)

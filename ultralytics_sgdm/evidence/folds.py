@@ -52,8 +52,8 @@ def assign(names: Sequence[str], k: int, pattern: str | None = None) -> list[int
         ConfigError: If there are fewer groups than folds.
     """
     groups = [digest(group_of(name, pattern)) for name in names]  # in an order that frames of a video do not have
-    if not 2 <= k <= (most := len(set(groups))):
-        raise ConfigError(f"folds={k} must be from 2 to {most}, the number of images or groups of them")
+    if not 2 <= k <= len(set(groups)):
+        raise ConfigError(f"folds={k} must be from 2 to {len(set(groups))}, the number of images or groups of them")
     splitter = import_extra("sklearn.model_selection", "compare").GroupKFold(k)
     fold = {i: f for f, (_, members) in enumerate(splitter.split(names, groups=groups)) for i in members}
     return [fold[i] for i in range(len(names))]

@@ -205,7 +205,11 @@ def summarize(comparison: Comparison) -> list[dict[str, Any]]:
             "p": over_seeds.p if both.p is None else both.p,
             "mAP50": np.mean(at50),
         }
-        row = {"model": comparison.names.get(model, model), "parameters": run["parameters"], "seeds": " ".join(map(str, sorted(seeds)))}
+        row = {
+            "model": comparison.names.get(model, model),
+            "parameters": run["parameters"],
+            "seeds": " ".join(map(str, sorted(seeds))),
+        }
         rows.append(row | {key: None if v is None else round(float(v), 3) for key, v in figures.items()})
     return rows
 
@@ -250,7 +254,9 @@ def _describe_verdicts(comparison: Comparison, plan: Plan) -> list[str]:
     for name in [variant.name for variant in plan.models[1:]]:
         values = differences.get(name, [])
         estimate = comparison.estimate(name)[1] if values else Estimate(0)
-        lines.append(f"- {comparison.names.get(name, name)}: {statistics.decide(values, estimate, plan.better, plan.equal, planned)}")
+        lines.append(
+            f"- {comparison.names.get(name, name)}: {statistics.decide(values, estimate, plan.better, plan.equal, planned)}"
+        )
     return lines
 
 
