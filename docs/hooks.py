@@ -7,10 +7,10 @@ from mkdocs.structure.files import File
 
 
 def on_files(files, config):
-    """Add the files of results/ to the site."""
+    """Add the files of results/ to the site, but for records of runs."""
     root = Path(config["config_file_path"]).parent
     for file in sorted((root / "results").rglob("*")):
-        if file.suffix in (".csv", ".md", ".png"):
+        if file.is_file() and (file.suffix != ".json" or file.parent.name == "results"):
             path = file.relative_to(root).as_posix()
             files.append(File(path, str(root), config["site_dir"], config["use_directory_urls"]))
     return files

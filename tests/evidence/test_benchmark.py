@@ -68,7 +68,7 @@ def test_a_layer_of_a_file_is_known(yolo, tmp_path):
         (("yolov8n.yaml", "device=meta"), "device=meta is not available"),
         (("yolov8n-sdgm.yaml",), "'yolov8n-sdgm.yaml' does not exist; did you mean 'yolov8n-sgdm.yaml'"),
         (("rounds=1",), "name the models"),
-        (("nosuch.pt",), "nosuch.pt does not exist"),
+        (("nosuch.pt",), "nosuch.pt is not a detector"),
         (("yolov8n.yaml", "layers=nosuch.py"), "nosuch.py is not a Python file (.py), or does not exist"),
         ((__file__,), "is not a detector: a model YAML or a checkpoint (.pt)"),
         (("yolov8n.yaml", "yolov8n-seg.yaml"), "yolov8n-seg.yaml is not a detector"),

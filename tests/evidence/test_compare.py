@@ -194,7 +194,7 @@ def test_progress_names_run_epoch_and_time_left(tmp_path):
             ("tiny.yaml", "tiny.yaml", "data=data.yaml"),
             "each model needs a name of its own without / \\ and |, not 'tiny'",
         ),
-        (("tiny-sgdm.yaml", "data=data.yaml"), "'tiny-sgdm.yaml' does not exist"),
+        (("tiny-sdgm.yaml", "data=data.yaml"), "'tiny-sdgm.yaml' does not exist"),
         (("tiny.yaml",), "name the models, and the dataset with data="),
         (("data=data.yaml",), "dataset with data=: yolo sgdm compare yolov8n.yaml yolov8n-sgdm.yaml data=my.yaml"),
         (("tiny.yaml", "data=data.yaml", "seeds=0,0"), "seeds=[0, 0] must be different whole numbers"),

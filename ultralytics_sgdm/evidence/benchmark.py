@@ -104,27 +104,25 @@ def measure_memory(step: Callable[[], None], device: torch.device) -> float:
     return max(itertools.accumulate(change for _, change in changes)) / 2**20
 
 
-def measure(
-    names: Sequence[str], imgsz: int, batch: int, rounds: int, device: torch.device, compile_too: bool
-) -> list[dict]:
-    """Return a row of figures for each model."""
-    x = torch.rand(1, 3, imgsz, imgsz, device=device)
+def measure(names: Sequence[str], imgsz: int, batch: int, rounds: int, x: Tensor, compile_too: bool) -> list[dict]:
+    """Return a row of figures for each model, on the device of the image `x`."""
+    figures = {}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        figures = {"pytorch": time_in_turn([partial(fuse(name, x), x) for name in names], rounds, device)}
-        if compile_too:
-            programs = [partial(fuse(name, x, compiled=True), x) for name in names]
-            figures["torch_compile"] = time_in_turn(programs, rounds, device)
-        sessions = [partial(export_onnx(name, imgsz, Path(folder)), x.cpu()) for name in names]
-        figures["onnxruntime"] = time_in_turn(sessions, rounds, torch.device("cpu"))
-    steps = [build_step(name, imgsz // 2, batch, device) for name in names]
-    peaks = [measure_memory(step, device) for step in steps]
-    figures["training_step"] = time_in_turn(steps, max(3, rounds // 2), device)
+        for kind in ("pytorch", "torch_compile") if compile_too else ("pytorch",):
+            calls = [partial(fuse(name, x, kind == "torch_compile"), x) for name in names]
+            figures[kind] = time_in_turn(calls, rounds, x.device)
+        calls = [partial(export_onnx(name, imgsz, Path(folder)), x.cpu()) for name in names]
+        figures["onnxruntime"] = time_in_turn(calls, rounds, torch.device("cpu"))
+    steps = [build_step(name, imgsz // 2, batch, x.device) for name in names]
+    peaks = [measure_memory(step, x.device) for step in steps]
+    figures["training_step"] = time_in_turn(steps, max(3, rounds // 2), x.device)
     figures["training_memory"] = [{"MiB": round(p), "ratio": round(p / peaks[0], 4)} for p in peaks]
     rows = []
     for i, name in enumerate(names):
         model = YOLO(name).model
-        counts = {"parameters": sum(p.numel() for p in model.parameters()), "gflops": round(get_flops(model, imgsz), 3)}
-        rows.append({"model": name, **counts, **{kind: values[i] for kind, values in figures.items()}})
+        row = {"model": name, "parameters": sum(p.numel() for p in model.parameters())}
+        row |= {"gflops": round(get_flops(model, imgsz), 3), **{kind: values[i] for kind, values in figures.items()}}
+        rows.append(row)
     return rows
 
 
@@ -155,25 +153,28 @@ def benchmark(
     """
     for module in ("onnx", "onnxruntime"):
         import_extra(module, "export")
-    if not models or batch < 1 or rounds < 1:
-        raise ConfigError("name the models, the one to compare with first; batch= and rounds= must be 1 or more")
+    if not models or batch < 1 or rounds < 1 or imgsz < 1:
+        raise ConfigError("name the models, the one to compare with first; batch=, rounds= and imgsz= are 1 or more")
     if out and out.exists():
         raise ConfigError(f"out={out} exists; choose another file")
     try:
-        where = torch.device(device)
-        torch.rand(1, device=where).item()
+        x = torch.rand(1, 3, imgsz, imgsz, device=device)
+        x.sum().item()
     except (RuntimeError, AssertionError, NotImplementedError) as e:
         raise ConfigError(f"device={device} is not available: {one_line(e)}") from e
     import_layers(layers or ())
-    multiple = 2 * max(map(_read_stride, models))
-    if imgsz < 1 or imgsz % multiple:
-        raise ConfigError(f"imgsz={imgsz} must be a multiple of {multiple}: a training step takes half")
+    for name in models:
+        yolo = YOLO(name) if Path(name).suffix != ".pt" or Path(name).is_file() else None
+        if yolo is None or yolo.task != "detect" or not isinstance(yolo.model, nn.Module):
+            raise ConfigError(f"{name} is not a detector: a model YAML or a checkpoint (.pt) of the task detect")
+        if imgsz % (multiple := 2 * int(yolo.model.stride.max())):
+            raise ConfigError(f"imgsz={imgsz} must be a multiple of {multiple}: a training step takes half")
     if out:
         records.writable(out.parent)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        rows = measure(models, imgsz, batch, rounds, where, compile)
+        rows = measure(models, imgsz, batch, rounds, x, compile)
         settings = {"imgsz": imgsz, "training_imgsz": imgsz // 2, "training_batch": batch, "rounds": rounds}
         result = {**records.describe_run(records.command_line(), device), "settings": settings, "rows": rows}
     finally:
@@ -185,13 +186,3 @@ def benchmark(
         for kind, cost in row.items():
             if isinstance(cost, dict):
                 print(f"  {kind:<16}{' '.join(f'{value} {unit}' for unit, value in cost.items())}")
-
-
-def _read_stride(name: str) -> int:
-    """Return the stride of a detector, what alone a training step can be timed of."""
-    if Path(name).suffix == ".pt" and not Path(name).is_file():
-        raise ConfigError(f"{name} does not exist")
-    yolo = YOLO(name)
-    if yolo.task != "detect" or not isinstance(yolo.model, nn.Module):
-        raise ConfigError(f"{name} is not a detector: a model YAML or a checkpoint (.pt) of the task detect")
-    return int(yolo.model.stride.max())

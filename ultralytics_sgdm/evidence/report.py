@@ -254,9 +254,8 @@ def _describe_verdicts(comparison: Comparison, plan: Plan) -> list[str]:
     for name in [variant.name for variant in plan.models[1:]]:
         values = differences.get(name, [])
         estimate = comparison.estimate(name)[1] if values else Estimate(0)
-        lines.append(
-            f"- {comparison.names.get(name, name)}: {statistics.decide(values, estimate, plan.better, plan.equal, planned)}"
-        )
+        verdict = statistics.decide(values, estimate, plan.better, plan.equal, planned)
+        lines.append(f"- {comparison.names.get(name, name)}: {verdict}")
     return lines
 
 

@@ -7,10 +7,9 @@ kernels are named by height x width, those of RDConv by the position of their ta
 
 from __future__ import annotations
 
-import csv
 from collections.abc import Sequence
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import NamedTuple
 
 import cv2
 import numpy as np
@@ -108,23 +107,10 @@ def draw(found: Sequence[Mixture], image: np.ndarray) -> Figure:
     return figure
 
 
-def tabulate(found: Sequence[Mixture]) -> list[dict[str, Any]]:
-    """Return mean, spread and range of the weights of each kernel."""
-    rows = []
-    for mixture in found:
-        for m, kernel in enumerate(mixture.kernels):
-            row: dict[str, Any] = {"layer": mixture.name, "kernel": kernel}
-            for part, values in (("gamma", mixture.gamma[m : m + 1]), ("alpha", mixture.alpha[m : m + 1])):
-                for statistic in ("mean", "std", "min", "max"):
-                    row[f"{part} {statistic}"] = round(float(getattr(values, statistic)()), 4) if values.size else ""
-            rows.append(row)
-    return rows
-
-
 def visualize(model: str, *images: Path, out: Path, imgsz: int | None = None) -> None:
     """Draw what the dynamic mixture does with images: its spatial and channel weights, layer by layer.
 
-    For each image OUT gets a folder of its name with network.png (all layers on one scale) and weights.csv.
+    For each image OUT gets a figure of its name, with all layers on one scale.
 
     Args:
         model: Checkpoint, or a model YAML as it starts.
@@ -133,16 +119,16 @@ def visualize(model: str, *images: Path, out: Path, imgsz: int | None = None) ->
         imgsz: Pixels (default: as the checkpoint was trained, or 640).
 
     Raises:
-        ConfigError: If an image or the model cannot be used, or a folder exists already.
+        ConfigError: If an image or the model cannot be used, or a figure exists already.
     """
-    folders = {image: out / image.stem for image in images}
-    if not images or len(set(folders.values())) < len(images):
+    files = {image: out / f"{image.stem}.png" for image in images}
+    if not images or len(set(files.values())) < len(images):
         raise ConfigError("name the images, each of another name")
-    for image, folder in folders.items():
+    for image, file in files.items():
         if not image.is_file() or cv2.imread(str(image)) is None:
             raise ConfigError(f"{image} is not an image that can be read")
-        if folder.exists():
-            raise ConfigError(f"{folder} exists; choose another out=")
+        if file.exists():
+            raise ConfigError(f"{file} exists; choose another out=")
     if Path(model).suffix == ".pt" and not Path(model).is_file():
         raise ConfigError(f"{model} does not exist")
     yolo = YOLO(model)
@@ -150,15 +136,9 @@ def visualize(model: str, *images: Path, out: Path, imgsz: int | None = None) ->
         raise ConfigError(f"{model} has no layer with dynamic weights (SGDM, RDConv)")
     records.writable(out)
     seen = watch(yolo.model)
-    for image, folder in folders.items():
+    for image, file in files.items():
         yolo.predict(image, verbose=False, **({"imgsz": imgsz} if imgsz else {}))
-        found = collect_mixtures(yolo.model, seen)
-        folder.mkdir()
-        figure = draw(found, seen[""])
-        figure.savefig(folder / "network.png", dpi=120)
+        figure = draw(collect_mixtures(yolo.model, seen), seen[""])
+        figure.savefig(file, dpi=120)
         plt.close(figure)
-        with (folder / "weights.csv").open("w", newline="") as f:
-            writer = csv.DictWriter(f, (rows := tabulate(found))[0].keys())
-            writer.writeheader()
-            writer.writerows(rows)
-        print(folder)
+        print(file)
