@@ -17,7 +17,7 @@ from ultralytics.data.utils import check_det_dataset
 from ultralytics.models.yolo.detect import DetectionValidator
 
 from ultralytics_sgdm.data import make_shapes
-from ultralytics_sgdm.evidence import noise, records
+from ultralytics_sgdm.evidence import noise
 
 pytestmark = pytest.mark.slow
 
@@ -142,31 +142,27 @@ def test_noise_measures_pairs_and_keeps_what_is_done(mistake, command, tmp_path,
     assert {"versions", "commit", "machine", "date", "command"} <= records_["dots-0"].keys()
     assert records_["dots-0"]["command"].startswith("yolo sgdm noise")
 
-    kept = {file: file.stat().st_mtime_ns for file in Path("out").glob("*.json")}
-    assert command("sgdm", "noise", *files, *given)[0] == 0
-    assert {file: file.stat().st_mtime_ns for file in Path("out").glob("*.json")} == kept
-    assert "was made with another noise_seed; choose another" in mistake("noise", *files, *given, "noise_seed=1")
-    with records.claim(Path("out")):
-        assert "out=out is in use by another process" in mistake("noise", *files, *given)
-    original = Path("out/dots-0.json").read_text()
-    for text, message in (
-        ("{", "cannot be read as a record"),
-        ('{"noise_seed": 0}', "is not a record of this command"),
-        (Path("out/dots-1.json").read_text(), "dots-0.json was made with another seed"),
-    ):
-        Path("out/dots-0.json").write_text(text)
-        assert message in mistake("noise", *files, *given)
-    Path("out/dots-0.json").write_text(original)
-    label = Path("labels/val/0.txt")
-    boxes = label.read_text()
-    label.write_text("0 0.5 0.5 0.125 0.125")
-    assert "was made with another binding" in mistake("noise", *files, *given)
-    label.write_text(boxes)
+    assert "out=out holds something already" in mistake("noise", *files, *given)
+    given = (*given[:-1], "out=new")
     Path("cut.pt").write_bytes(Path(files[0]).read_bytes()[:1000])
     assert "cut.pt cannot be loaded" in mistake("noise", "cut.pt", *given)
     assert "are both of dots and seed 0" in mistake("noise", *files, files[0], *given)
-    save_detector_of_dots("blind", 0, 0)
-    assert "blind-0.json was made with another weights" in mistake("noise", *files, *given)
+    assert not Path("new").exists()
+
+
+def test_the_summary_of_records_of_0_2_0_is_made_anew(tmp_path):
+    root = Path(__file__).parents[2] / "results/noise-animals"
+    for file in root.glob("*.json"):
+        shutil.copy(file, tmp_path)
+    noise.summarize(tmp_path, "yolov8n")
+    ours, theirs = (
+        {(r["corruption"], r["strength"], r["model"]): r for r in read(f / "summary.csv")} for f in (tmp_path, root)
+    )
+    for (corruption, strength, model), row in theirs.items():
+        same = ours[corruption, f"{float(strength)}" if strength else "", model]
+        for key in ("mAP50-95", "loss", "loss std", *(("difference", "difference +-") if model != "yolov8n" else ())):
+            if strength:
+                assert float(same[key]) == pytest.approx(float(row[key]), abs=0.0011)
 
 
 def test_noise_names_what_does_not_fit(mistake, tmp_path, monkeypatch):

@@ -29,7 +29,7 @@ from . import records, statistics
 from .train import METRIC, check_settings, digest_data
 
 TASKS = ("detect", "segment", "pose", "obb")  # those with a mAP of boxes
-REQUIRED = ("model", "seed", "weights", "settings", "strengths", "noise_seed", "binding", "rows")  # of a record
+REQUIRED = ("model", "seed", "rows")  # of a record
 
 
 def corrupt(image: np.ndarray, corruption: str, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -151,13 +151,13 @@ def noise(
     """Measure what corrupted images cost checkpoints: mAP under noise, JPEG and blur beside clean images.
 
     OUT gets a JSON file per checkpoint, and, made from all of them, summary.csv with mAP, losses and paired
-    differences. Run again, it keeps the checkpoints that are finished; more may be added.
+    differences.
 
     Args:
         checkpoints: Trained checkpoints (.pt), the reference first; told apart by their model and seed.
         data: YAML of the dataset.
         imgsz: Pixels.
-        out: Folder of the results.
+        out: New folder of the results.
         highpass: Standard deviations of high-pass filtered noise, grey levels; none to leave it out.
         gaussian: Standard deviations of white noise, grey levels; none to leave it out.
         jpeg: Qualities of JPEG, 1 to 100; none to leave it out.
@@ -181,24 +181,19 @@ def noise(
     split, spec = settings.get("split", "val"), check_det_dataset(data)
     if not spec.get(split) or settings.get("batch", 1) < 1:
         raise ConfigError(f"split={split} must be one of {data}, and batch= 1 or more")
+    if out.exists() and any(out.iterdir()):
+        raise ConfigError(f"out={out} holds something already; choose another folder")
     found: dict[str, dict[str, Any]] = {}
     for file in checkpoints:
         checkpoint = read_checkpoint(file, spec["names"])
         other = found.setdefault(f"{checkpoint['model']}-{checkpoint['seed']}.json", checkpoint)
         if other is not checkpoint:
             raise ConfigError(f"{other['file']} and {file} are both of {other['model']} and seed {other['seed']}")
-    binding = {"data": digest_data(data, [split]), "versions": records.digest(records.versions())}
+    records.writable(out)
     options: dict[str, Any] = {"settings": settings, "strengths": strengths, "noise_seed": noise_seed}
-    with records.claim(out):
-        for kept in sorted(out.glob("*.json")):
-            record, wanted = records.read(kept, REQUIRED), {**options, "binding": binding}
-            wanted |= {key: found[kept.name][key] for key in ("model", "seed", "weights") if kept.name in found}
-            if differing := [key for key, value in wanted.items() if record[key] != value]:
-                raise ConfigError(f"{kept} was made with another {differing[0]}; choose another out=")
-        for name, checkpoint in found.items():
-            if not (out / name).exists():
-                rows = measure(checkpoint, **options)
-                about = records.describe_run(records.command_line(), settings.get("device"))
-                records.write({**checkpoint, **options, "binding": binding, "rows": rows, **about}, out / name)
-        table = summarize(out, next(iter(found.values()))["model"])
+    about = {**options, "binding": {"data": digest_data(data, [split])}}
+    about |= records.describe_run(records.command_line(), settings.get("device"))
+    for name, checkpoint in found.items():
+        records.write({**checkpoint, **about, "rows": measure(checkpoint, **options)}, out / name)
+    table = summarize(out, next(iter(found.values()))["model"])
     print(table.to_string(index=False, na_rep="", float_format="{:.2f}".format))
