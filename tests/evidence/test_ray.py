@@ -1,5 +1,4 @@
 import json
-import os
 import secrets
 import subprocess
 import sys
@@ -67,4 +66,3 @@ def test_results_over_ray_are_those_without_it_and_a_run_that_fails_is_reported(
     assert names == {"tiny-0.json", "tiny-sgdm-0.json"}
     for name in names:
         assert read_record(tmp_path / "ray" / name) == read_record(tmp_path / "alone" / name)
-    assert os.getcwd() != str(tmp_path)

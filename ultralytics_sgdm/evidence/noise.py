@@ -30,6 +30,9 @@ from .train import METRIC, check_settings, digest_data
 
 TASKS = ("detect", "segment", "pose", "obb")  # those with a mAP of boxes
 REQUIRED = ("model", "seed", "rows")  # of a record
+DEVIATIONS: list[float] = [4, 8, 16, 32]
+QUALITIES: list[float] = [50, 30, 20, 10]
+SIGMAS: list[float] = [0.5, 1, 1.5, 2]
 
 
 def corrupt(image: np.ndarray, corruption: str, strength: float, rng: np.random.Generator) -> np.ndarray:
@@ -141,10 +144,10 @@ def noise(
     data: str,
     imgsz: int,
     out: Path,
-    highpass: list[float] | None = (4, 8, 16, 32),  # type: ignore[assignment]
-    gaussian: list[float] | None = (4, 8, 16, 32),  # type: ignore[assignment]
-    jpeg: list[float] | None = (50, 30, 20, 10),  # type: ignore[assignment]
-    blur: list[float] | None = (0.5, 1, 1.5, 2),  # type: ignore[assignment]
+    highpass: list[float] | None = DEVIATIONS,
+    gaussian: list[float] | None = DEVIATIONS,
+    jpeg: list[float] | None = QUALITIES,
+    blur: list[float] | None = SIGMAS,
     noise_seed: int = 0,
     **settings: Any,
 ) -> None:
