@@ -39,7 +39,7 @@ def test_ap_is_that_of_ultralytics(seed):
 
 
 @pytest.mark.parametrize("seed", range(5))
-def test_ap_of_a_weighting_is_that_of_pictures_repeated(seed):
+def test_ap_of_a_weighting_is_that_of_images_repeated(seed):
     rng = np.random.default_rng(seed)
     d, counts = some(rng), rng.multinomial(12, np.full(12, 1 / 12), 40)
     ours = average_precision(d, counts)
@@ -59,7 +59,7 @@ def test_a_class_without_boxes_in_a_resample_does_not_count():
     assert mean_ap(ap)[0] == pytest.approx(ap[0, 0].mean())
 
 
-def test_folds_together_are_one_set_by_the_names_of_pictures():
+def test_folds_together_are_one_set_by_the_names_of_images():
     d = some(np.random.default_rng(3))
     halves = []
     for pictures in (np.arange(1, 12, 2), np.arange(0, 12, 2)):
@@ -98,6 +98,6 @@ def test_detections_of_a_checkpoint_have_the_ap_that_the_validator_prints(tmp_pa
     assert len(found.conf) > 100 and len(found.pictures) == 12
     np.testing.assert_allclose(average_precision(found)[0], metrics.box.all_ap, atol=1e-6)
     assert mean_ap(average_precision(found))[0] == pytest.approx(metrics.box.map, abs=1e-6)
-    found.save(tmp_path / "found.npz")
+    np.savez_compressed(tmp_path / "found.npz", **found._asdict())
     again = evaluation.load(tmp_path / "found.npz")
     assert all(np.array_equal(a, b) for a, b in zip(found, again, strict=True))

@@ -7,12 +7,14 @@ from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import DEFAULT_CFG
 
-from ultralytics_sgdm.configs import ConfigError
 from ultralytics_sgdm.data import make_shapes
+from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.evidence import folds
 
+pytest.importorskip("sklearn")
 
-def test_each_picture_is_evaluated_once_and_folds_are_even():
+
+def test_each_image_is_evaluated_once_and_folds_are_even():
     names = [f"{i}.jpg" for i in range(22)]
     fold = folds.assign(names, 4)
     assert sorted(Counter(fold).values()) == [5, 5, 6, 6]
@@ -37,7 +39,7 @@ def test_groups_stay_together():
         (5, None, "folds=5 must be from 2 to 4"),
         (2, "(", "groups=. must be a regular expression with a bracket"),
         (2, "a", "must be a regular expression with a bracket"),
-        (2, "(z)", "groups=.z. does not match 'a1.jpg'"),
+        (2, "(z)", "groups=.z. must be a regular expression with a bracket, matching 'a1.jpg'"),
     ],
 )
 def test_mistakes_are_named(k, pattern, message):
@@ -45,15 +47,17 @@ def test_mistakes_are_named(k, pattern, message):
         folds.assign(["a1.jpg", "a2.jpg", "b1.jpg", "b2.jpg"], k, pattern)
 
 
-def test_folds_hold_all_pictures_with_their_labels_and_leave_the_set_alone(tmp_path):
+def test_folds_hold_all_images_with_their_labels_and_all_keys_and_leave_the_dataset_alone(tmp_path):
     make_shapes(tmp_path / "shapes", train=6, val=3, size=64)  # the same names in both splits
     spec = {"path": str(tmp_path / "shapes"), "train": "images/train", "val": "images/val", "names": list("abcdef")}
+    spec |= {"channels": 1, "test": "images/nowhere", "kpt_shape": [17, 3], "licence": "mine"}
     (tmp_path / "data.yaml").write_text(yaml.safe_dump(spec))
     before = sorted(tmp_path.rglob("*"))
-    yamls = folds.make(str(tmp_path / "data.yaml"), 3, None, tmp_path / "folds")
+    yamls = folds.write_folds(str(tmp_path / "data.yaml"), 3, None, tmp_path / "folds")
     evaluated, boxes = Counter(), 0
     for file in yamls:
         data = check_det_dataset(file)
+        assert (data["channels"], data["kpt_shape"], data["licence"]) == (1, [17, 3], "mine") and not data.get("test")
         parts = {s: build_yolo_dataset(DEFAULT_CFG, data[s], 1, data, mode="val") for s in ("train", "val")}
         assert (len(parts["train"]), len(parts["val"])) == (6, 3)
         evaluated.update(Path(f).name for f in parts["val"].im_files)
@@ -63,5 +67,5 @@ def test_folds_hold_all_pictures_with_their_labels_and_leave_the_set_alone(tmp_p
     assert boxes == sum(len(f.read_text().splitlines()) for f in labels)
     assert [f for f in sorted(tmp_path.rglob("*")) if "folds" not in f.parts] == before
     stamp = yamls[0].stat().st_mtime_ns
-    assert folds.make(str(tmp_path / "data.yaml"), 3, None, tmp_path / "folds") == yamls
+    assert folds.write_folds(str(tmp_path / "data.yaml"), 3, None, tmp_path / "folds") == yamls
     assert yamls[0].stat().st_mtime_ns == stamp

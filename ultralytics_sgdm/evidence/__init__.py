@@ -1,1 +1,1 @@
-"""Instruments that measure what a module brings and costs: paired trainings, benchmarks, robustness, pictures."""
+"""Evaluation tools: paired trainings, benchmarks, robustness to noise, figures of the dynamic weights."""

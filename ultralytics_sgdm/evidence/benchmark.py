@@ -21,10 +21,9 @@ from ultralytics import YOLO
 from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.torch_utils import get_flops
 
-from ..configs import ConfigError
-from ..errors import import_extra as extra
+from ..errors import ConfigError, import_extra, one_line
 from . import records
-from .training import import_layers
+from .train import import_layers
 
 WARM_UP = 2
 
@@ -37,7 +36,7 @@ def clock(device: torch.device) -> float:
     return time.perf_counter()
 
 
-def in_turn(calls: Sequence[Callable[[], object]], rounds: int, device: torch.device) -> list[dict[str, float]]:
+def time_in_turn(calls: Sequence[Callable[[], object]], rounds: int, device: torch.device) -> list[dict[str, float]]:
     """Return milliseconds and the ratio to the first call of each call, medians over `rounds`."""
     times: list[list[float]] = [[] for _ in calls]
     for i in range(WARM_UP + rounds):
@@ -46,33 +45,22 @@ def in_turn(calls: Sequence[Callable[[], object]], rounds: int, device: torch.de
             call()
             if i >= WARM_UP:
                 record.append(1000 * (clock(device) - start))
-    return [
-        {
-            "ms": round(statistics.median(t), 2),
-            "ratio": round(statistics.median(a / b for a, b in zip(t, times[0], strict=True)), 4),
-        }
-        for t in times
-    ]
+    ratios = [statistics.median(a / b for a, b in zip(t, times[0], strict=True)) for t in times]
+    return [{"ms": round(statistics.median(t), 2), "ratio": round(r, 4)} for t, r in zip(times, ratios, strict=True)]
 
 
-def fused(name: str, device: torch.device) -> nn.Module:
-    """Return a model as it is used for inference."""
-    return YOLO(name).model.eval().fuse(verbose=False).to(device)
+def fuse(name: str, x: Tensor, compiled: bool = False) -> nn.Module:
+    """Return a model as it is used for inference, under torch.compile if asked for; its first call compiles."""
+    model = YOLO(name).model.eval().fuse(verbose=False).to(x.device)
+    model(x)  # the Detect head keeps what follows from the size, which is not part of a graph
+    return torch.compile(model) if compiled else model
 
 
-def compiled(name: str, x: Tensor) -> nn.Module:
-    """Return `fused` under torch.compile; its first call compiles."""
-    model = fused(name, x.device)
-    model(x)  # the Detect head keeps what follows from the size, which is no part of a graph
-    return torch.compile(model)
-
-
-def onnx_session(name: str, imgsz: int, folder: Path) -> Callable[[Tensor], object]:
+def export_onnx(name: str, imgsz: int, folder: Path) -> Callable[[Tensor], object]:
     """Return a call of a model exported to ONNX, on one thread of the CPU."""
-    onnxruntime = extra("onnxruntime", "export")
-    file = folder / f"{Path(name).stem}.onnx"
-    yolo = YOLO(name)
-    yolo.model.pt_path = str(file.with_suffix(".pt"))  # where Ultralytics exports beside: the user's files stay
+    onnxruntime = import_extra("onnxruntime", "export")
+    file, yolo = folder / f"{Path(name).stem}.onnx", YOLO(name)
+    yolo.model.pt_path = str(file.with_suffix(".pt"))  # Ultralytics exports beside it: the user's files stay
     yolo.export(format="onnx", imgsz=imgsz)
     options = onnxruntime.SessionOptions()
     options.intra_op_num_threads = torch.get_num_threads()
@@ -80,7 +68,7 @@ def onnx_session(name: str, imgsz: int, folder: Path) -> Callable[[Tensor], obje
     return lambda x: session.run(None, {session.get_inputs()[0].name: x.numpy()})
 
 
-def training_step(name: str, imgsz: int, batch: int, device: torch.device) -> Callable[[], None]:
+def build_step(name: str, imgsz: int, batch: int, device: torch.device) -> Callable[[], None]:
     """Return one step of training, forward, loss and backward, on random images with four boxes each."""
     model = YOLO(name).model.train().to(device)
     model.args = DEFAULT_CFG
@@ -100,7 +88,7 @@ def training_step(name: str, imgsz: int, batch: int, device: torch.device) -> Ca
     return step
 
 
-def peak_memory(step: Callable[[], None], device: torch.device) -> float:
+def measure_memory(step: Callable[[], None], device: torch.device) -> float:
     """Return the most MiB of tensors, beyond the parameters, that a first training step holds in torch's allocator."""
     if device.type == "cuda":
         before = torch.cuda.memory_allocated(device)
@@ -116,45 +104,25 @@ def peak_memory(step: Callable[[], None], device: torch.device) -> float:
     return max(itertools.accumulate(change for _, change in changes)) / 2**20
 
 
-def row_times(name: str, imgsz: int, rounds: int, device: torch.device) -> list[tuple[int, str, float]]:
-    """Return index, type and median milliseconds of each row of a model."""
-    model, x = fused(name, device), torch.rand(1, 3, imgsz, imgsz, device=device)
-    starts: dict[nn.Module, float] = {}
-    times: dict[nn.Module, list[float]] = {row: [] for row in model.model}
-    for row in model.model:
-        row.register_forward_pre_hook(lambda m, _: starts.update({m: clock(device)}))
-        row.register_forward_hook(lambda m, *_: times[m].append(1000 * (clock(device) - starts[m])))
-    with torch.inference_mode():
-        for _ in range(WARM_UP + rounds):
-            model(x)
-    return [(row.i, row.type.rpartition(".")[2], statistics.median(t[WARM_UP:])) for row, t in times.items()]
-
-
-def measure(
-    names: Sequence[str], imgsz: int, batch: int, rounds: int, device: torch.device, compile_too: bool
-) -> list[dict]:
-    """Return a row of figures for each model."""
-    models = [fused(name, device) for name in names]
-    x = torch.rand(1, 3, imgsz, imgsz, device=device)
-    rows = []
-    for name in names:
-        model = YOLO(name).model
-        parameters = sum(p.numel() for p in model.parameters())
-        rows.append({"model": name, "parameters": parameters, "gflops": round(get_flops(model, imgsz), 3)})
+def measure(names: Sequence[str], imgsz: int, batch: int, rounds: int, x: Tensor, compile_too: bool) -> list[dict]:
+    """Return a row of figures for each model, on the device of the image `x`."""
+    figures = {}
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        figures = {"pytorch": in_turn([partial(model, x) for model in models], rounds, device)}
-        if compile_too:
-            programs = [compiled(name, x) for name in names]
-            figures["torch_compile"] = in_turn([partial(p, x) for p in programs], rounds, device)
-        sessions = [onnx_session(name, imgsz, Path(folder)) for name in names]
-        figures["onnxruntime"] = in_turn([partial(s, x.cpu()) for s in sessions], rounds, torch.device("cpu"))
-    steps = [training_step(name, imgsz // 2, batch, device) for name in names]
-    peaks = [peak_memory(step, device) for step in steps]
-    figures["training_step"] = in_turn(steps, max(3, rounds // 2), device)
+        for kind in ("pytorch", "torch_compile") if compile_too else ("pytorch",):
+            calls = [partial(fuse(name, x, kind == "torch_compile"), x) for name in names]
+            figures[kind] = time_in_turn(calls, rounds, x.device)
+        calls = [partial(export_onnx(name, imgsz, Path(folder)), x.cpu()) for name in names]
+        figures["onnxruntime"] = time_in_turn(calls, rounds, torch.device("cpu"))
+    steps = [build_step(name, imgsz // 2, batch, x.device) for name in names]
+    peaks = [measure_memory(step, x.device) for step in steps]
+    figures["training_step"] = time_in_turn(steps, max(3, rounds // 2), x.device)
     figures["training_memory"] = [{"MiB": round(p), "ratio": round(p / peaks[0], 4)} for p in peaks]
-    for kind, values in figures.items():
-        for row, value in zip(rows, values, strict=True):
-            row[kind] = value
+    rows = []
+    for i, name in enumerate(names):
+        model = YOLO(name).model
+        row = {"model": name, "parameters": sum(p.numel() for p in model.parameters())}
+        row |= {"gflops": round(get_flops(model, imgsz), 3), **{kind: values[i] for kind, values in figures.items()}}
+        rows.append(row)
     return rows
 
 
@@ -165,7 +133,6 @@ def benchmark(
     rounds: int = 20,
     compile: bool = False,
     device: str = "cpu",
-    rows: bool = False,
     layers: list[str] | None = None,
     out: Path | None = None,
 ) -> None:
@@ -178,79 +145,44 @@ def benchmark(
         rounds: How often each model runs in turn.
         compile: Time torch.compile too: minutes a model, and a C++ compiler.
         device: cpu or cuda:0.
-        rows: Time each row of the models instead.
         layers: Python files that register layers.
         out: JSON file to write.
 
     Raises:
-        ConfigError: If a model, a size or the device is not to be had, or OUT exists.
+        ConfigError: If a model, a size or the device is not available, or OUT exists.
     """
-    if not models:
-        raise ConfigError(
-            "name the models, the one to compare with first: yolo sgdm benchmark yolov8n.yaml yolov8n-sgdm.yaml"
-        )
+    for module in ("onnx", "onnxruntime"):
+        import_extra(module, "export")
+    if not models or batch < 1 or rounds < 1 or imgsz < 1:
+        raise ConfigError("name the models, the one to compare with first; batch=, rounds= and imgsz= are 1 or more")
     if out and out.exists():
         raise ConfigError(f"out={out} exists; choose another file")
-    if out and rows:
-        raise ConfigError("rows=True prints alone: leave out out=")
-    if batch < 1 or rounds < 1:
-        raise ConfigError("batch= and rounds= must be 1 or more")
     try:
-        where = torch.device(device)
-        if where.type not in ("cpu", "cuda"):
-            raise ConfigError(f"device={device} must be cpu or cuda:0")
-        torch.zeros(1, device=where)
-    except (RuntimeError, AssertionError) as e:
-        raise ConfigError(f"device={device} is not to be had: {str(e).splitlines()[0]}") from e
+        x = torch.rand(1, 3, imgsz, imgsz, device=device)
+        x.sum().item()
+    except (RuntimeError, AssertionError, NotImplementedError) as e:
+        raise ConfigError(f"device={device} is not available: {one_line(e)}") from e
     import_layers(layers or ())
-    stride = max(_stride(name) for name in models)
-    if imgsz < 1 or imgsz % (2 * stride):
-        near = max(2 * stride, round(imgsz / (2 * stride)) * 2 * stride)
-        raise ConfigError(
-            f"imgsz={imgsz} must be a multiple of {2 * stride}, such as {near}: a training step takes half"
-        )
+    for name in models:
+        yolo = YOLO(name) if Path(name).suffix != ".pt" or Path(name).is_file() else None
+        if yolo is None or yolo.task != "detect" or not isinstance(yolo.model, nn.Module):
+            raise ConfigError(f"{name} is not a detector: a model YAML or a checkpoint (.pt) of the task detect")
+        if imgsz % (multiple := 2 * int(yolo.model.stride.max())):
+            raise ConfigError(f"imgsz={imgsz} must be a multiple of {multiple}: a training step takes half")
     if out:
         records.writable(out.parent)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        if rows:
-            _print_rows(models, imgsz, rounds, where)
-            return
-        figures = measure(models, imgsz, batch, rounds, where, compile)
+        rows = measure(models, imgsz, batch, rounds, x, compile)
         settings = {"imgsz": imgsz, "training_imgsz": imgsz // 2, "training_batch": batch, "rounds": rounds}
-        result = {**records.circumstances(records.command(), device), "settings": settings, "rows": figures}
+        result = {**records.describe_run(records.command_line(), device), "settings": settings, "rows": rows}
     finally:
         torch.set_num_threads(threads)
     if out:
-        records.keep(result, out)
-    kinds = [key for key, value in figures[0].items() if isinstance(value, dict)]
-    wide = 2 + max(len(row["model"]) for row in figures)
-    print(f"{'model':<{wide}}{'parameters':>12}{'GFLOPs':>8}" + "".join(f"{kind:>24}" for kind in kinds))
-    for row in figures:
-        cells = []
-        for kind in kinds:
-            unit = next(iter(row[kind]))
-            cells.append(f"{row[kind][unit]} {unit} ({row[kind]['ratio']:.3f}x)")
-        print(
-            f"{row['model']:<{wide}}{row['parameters']:>12,}{row['gflops']:>8.2f}" + "".join(f"{c:>24}" for c in cells)
-        )
-
-
-def _stride(name: str) -> int:
-    """Return the stride of a detector, what alone a training step can be timed of."""
-    if Path(name).suffix == ".pt" and not Path(name).is_file():
-        raise ConfigError(f"{name} does not exist")
-    yolo = YOLO(name)
-    if not isinstance(yolo.model, nn.Module):
-        raise ConfigError(f"{name} is no model YAML or checkpoint (.pt)")
-    if yolo.task != "detect":
-        raise ConfigError(f"{name} is a model of the task {yolo.task}, this takes detect")
-    return int(yolo.model.stride.max())
-
-
-def _print_rows(models: Sequence[str], imgsz: int, rounds: int, device: torch.device) -> None:
-    for name in models:
-        print(name)
-        for i, kind, ms in row_times(name, imgsz, rounds, device):
-            print(f"{i:>4}  {kind:<16}{ms:>8.2f} ms")
+        records.write(result, out)
+    for row in rows:
+        print(f"{row['model']}: {row['parameters']:,} parameters, {row['gflops']:.2f} GFLOPs")
+        for kind, cost in row.items():
+            if isinstance(cost, dict):
+                print(f"  {kind:<16}{' '.join(f'{value} {unit}' for unit, value in cost.items())}")

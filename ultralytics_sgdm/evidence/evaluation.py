@@ -1,7 +1,7 @@
-"""Detections of a checkpoint on each picture of a set, and AP of any weighting of the pictures.
+"""Detections of a checkpoint on each image of a dataset, and AP of any weighting of the images.
 
-Matching a detection with the boxes of its picture needs no other picture, so it is done once, by Ultralytics'
-validator. What is left for each resample of the pictures are weighted sums in the order of confidence.
+Matching a detection with the boxes of its image needs no other image, so it is done once, by Ultralytics' validator.
+What is left for each resample of the images are weighted sums in the order of confidence.
 """
 
 from __future__ import annotations
@@ -12,62 +12,51 @@ from typing import Any, NamedTuple
 
 import numpy as np
 from ultralytics import YOLO
-from ultralytics.engine.validator import BaseValidator
 
 RECALLS = np.linspace(0, 1, 101)
-CHUNK = 32  # resamples at a time: their sums over all detections are what takes memory
+CHUNK = 32  # resamples at a time: their sums over all detections take the memory
 
 
 class Detections(NamedTuple):
-    """What a detector found in P pictures, and what is there.
+    """N detections in P images, and the T boxes that are there; the names are those in the file of a run."""
 
-    Attributes:
-        pictures: Names of the pictures (P,).
-        picture: Picture of each detection (N,).
-        conf: Confidences (N,).
-        cls: Classes (N,).
-        tp: Whether a detection matches a box at IoU 0.5, 0.55, ... 0.95 (N, 10).
-        target_picture: Picture of each box that is there (T,).
-        target_cls: Its class (T,).
-    """
-
-    pictures: np.ndarray
-    picture: np.ndarray
-    conf: np.ndarray
-    cls: np.ndarray
-    tp: np.ndarray
-    target_picture: np.ndarray
-    target_cls: np.ndarray
-
-    def save(self, file: Path) -> None:
-        """Write to a compressed file that is whole or not there."""
-        part = file.with_suffix(".part")
-        with part.open("wb") as f:
-            np.savez_compressed(f, **self._asdict())
-        part.replace(file)
+    pictures: np.ndarray  # names of the images (P,)
+    picture: np.ndarray  # image of each detection (N,)
+    conf: np.ndarray  # (N,)
+    cls: np.ndarray  # (N,)
+    tp: np.ndarray  # whether a detection matches a box at IoU 0.5, 0.55, ... 0.95 (N, 10)
+    target_picture: np.ndarray  # image of each box (T,)
+    target_cls: np.ndarray  # (T,)
 
 
 def load(file: Path) -> Detections:
-    """Return the detections that `Detections.save` wrote."""
+    """Return the detections that a run wrote to a file."""
     with np.load(file) as arrays:
         return Detections(**{key: arrays[key] for key in Detections._fields})
 
 
 def evaluate(weights: Path, settings: dict[str, Any], folder: Path) -> tuple[Any, Detections]:
-    """Return Ultralytics' metrics of a checkpoint's boxes, and its detections.
-
-    Args:
-        weights: The checkpoint.
-        settings: Arguments of the validator.
-        folder: Where the validator may write.
-    """
+    """Return Ultralytics' metrics of a checkpoint's boxes, and its detections; the validator may write to `folder`."""
     yolo = YOLO(weights)
     found: list[dict[str, Any]] = []
-    validator = _collecting(yolo.task_map[yolo.task]["validator"], found)
+    stock: Any = yolo.task_map[yolo.task]["validator"]
+
+    class Collecting(stock):
+        """The validator, which adds to `found` what it matched in each image."""
+
+        def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
+            stats = self.metrics.stats
+            before = len(stats["conf"])
+            super().update_metrics(preds, batch)
+            for i, name in enumerate(batch["im_file"], before):
+                conf, tp = np.asarray(stats["conf"][i], np.float32), np.asarray(stats["tp"][i], bool).reshape(-1, 10)
+                cls, target = (np.asarray(stats[key][i], np.int16) for key in ("pred_cls", "target_cls"))
+                found.append({"name": Path(name).name, "conf": conf, "cls": cls, "tp": tp, "target_cls": target})
+
     metrics = yolo.val(
-        validator, **{"verbose": False, **settings}, plots=False, project=str(folder), name="val", exist_ok=True
+        Collecting, **{"verbose": False, **settings}, plots=False, project=str(folder), name="val", exist_ok=True
     )
-    found.sort(key=lambda picture: picture["name"])
+    found.sort(key=lambda image: image["name"])
     sizes, targets = ([len(f[key]) for f in found] for key in ("conf", "target_cls"))
     order = np.arange(len(found))
     return metrics, Detections(
@@ -78,40 +67,18 @@ def evaluate(weights: Path, settings: dict[str, Any], folder: Path) -> tuple[Any
     )
 
 
-def _collecting(validator: type[BaseValidator], found: list[dict[str, Any]]) -> type[BaseValidator]:
-    """Return a validator like `validator` that adds to `found` what it matched in each picture."""
-
-    class Collecting(validator):
-        def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
-            stats = self.metrics.stats
-            before = len(stats["conf"])
-            super().update_metrics(preds, batch)
-            for i, name in enumerate(batch["im_file"], before):
-                found.append(
-                    {
-                        "name": Path(name).name,
-                        "conf": np.asarray(stats["conf"][i], np.float32),
-                        "cls": np.asarray(stats["pred_cls"][i], np.int16),
-                        "tp": np.asarray(stats["tp"][i], bool).reshape(-1, 10),
-                        "target_cls": np.asarray(stats["target_cls"][i], np.int16),
-                    }
-                )
-
-    return Collecting
-
-
 def pool(parts: Sequence[Detections]) -> Detections:
-    """Return the detections of several sets of pictures, such as those of all folds, as of one, pictures by name."""
-    pictures = np.concatenate([d.pictures for d in parts])
-    place: np.ndarray = np.empty(len(pictures), int)
-    place[np.argsort(pictures, kind="stable")] = np.arange(len(pictures))
-    starts = np.cumsum([0, *(len(d.pictures) for d in parts)])
+    """Return the detections of several datasets, such as those of all folds, as of one, images by name."""
+    names = np.concatenate([d.pictures for d in parts])
+    position: np.ndarray = np.empty(len(names), int)
+    position[np.argsort(names, kind="stable")] = np.arange(len(names))
+    starts = np.cumsum([0, *(len(d.pictures) for d in parts[:-1])])
     moved = {
-        key: np.concatenate([place[getattr(d, key) + start] for d, start in zip(parts, starts, strict=False)])
+        key: np.concatenate([position[getattr(d, key) + start] for d, start in zip(parts, starts, strict=True)])
         for key in ("picture", "target_picture")
     }
     same = {key: np.concatenate([getattr(d, key) for d in parts]) for key in ("conf", "cls", "tp", "target_cls")}
-    return Detections(pictures=np.sort(pictures, kind="stable"), **moved, **same)
+    return Detections(pictures=np.sort(names, kind="stable"), **moved, **same)
 
 
 def average_precision(d: Detections, counts: np.ndarray | None = None) -> np.ndarray:
@@ -119,7 +86,7 @@ def average_precision(d: Detections, counts: np.ndarray | None = None) -> np.nda
 
     Args:
         d: Detections.
-        counts: How often each picture counts, in each of B resamples (B, P); once each unless given.
+        counts: How often each image counts, in each of B resamples (B, P); default: once each.
 
     Returns:
         AP of shape (B, classes with boxes, 10), NaN where a resample has no box of the class.
@@ -130,12 +97,12 @@ def average_precision(d: Detections, counts: np.ndarray | None = None) -> np.nda
     for c, cls in enumerate(classes):
         of = np.flatnonzero(d.cls == cls)
         of = of[np.argsort(-d.conf[of], kind="stable")]
-        picture, tp = d.picture[of], d.tp[of]
+        image, tp = d.picture[of], d.tp[of]
         targets = np.bincount(d.target_picture[d.target_cls == cls], minlength=len(d.pictures))
         for start in range(0, len(counts), CHUNK):
             weights: np.ndarray = counts[start : start + CHUNK].astype(np.float32)
             there = weights @ targets.astype(np.float32)
-            each = weights[:, picture]
+            each = weights[:, image]
             seen = each.cumsum(1, dtype=np.float64)
             for k in range(tp.shape[1]):
                 at = np.flatnonzero(tp[:, k])
@@ -144,12 +111,10 @@ def average_precision(d: Detections, counts: np.ndarray | None = None) -> np.nda
 
 
 def _areas(hits: np.ndarray, seen: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Return the area under precision over recall of each resample.
+    """Return the area under precision over recall of each of B resamples.
 
-    Args:
-        hits: Weights of the true positives in the order of confidence (B, K).
-        seen: Weight of all detections up to each of them (B, K).
-        there: Weight of all boxes (B,).
+    `hits` are the weights of the true positives in the order of confidence, `seen` those of all detections up to each
+    of them (B, K), `there` that of all boxes (B,).
     """
     areas = np.full(len(hits), np.nan)
     found = hits.cumsum(1, dtype=np.float64)

@@ -1,194 +1,137 @@
-"""How sure a difference is: intervals over seeds, over pictures, over both; the noise floor; power. Pure functions.
+"""Intervals of differences between models over seeds and images, verdicts, and power. Pure functions.
 
-A score depends on the seed of a training and on the pictures that it is scored on. An interval over seeds alone says
-what holds for those pictures; `two_way` resamples both.
+Every difference is to one reference, so a comparison of k `variants` makes k intervals at once. All are widened by
+Bonferroni's inequality (Dunn, "Multiple comparisons among means", JASA 1961): each has the confidence 1 - 0.05 / k,
+together they hold with 95 %, and p-values are multiplied by k. Unlike Dunnett's test it needs no common variance and no
+known correlation, which two-way intervals lack; unlike Holm's procedure its intervals and p-values always agree.
 """
 
 from __future__ import annotations
 
-import math
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from typing import NamedTuple
 
 import numpy as np
 
-from ..errors import import_extra as extra
+from ..errors import import_extra
 
-CONFIDENCE = 0.95
+LEVEL = 0.05  # probability that any interval of a comparison leaves out the truth
 POWER = 0.8
-LEAST_SEEDS, LEAST_PICTURES = 5, 300  # an interval that rests on fewer says so
-LOOKS = ((0.05,), (0.0052, 0.0480))  # two-sided levels of one look, and of two after O'Brien and Fleming (1979)
+MIN_SEEDS, MAX_SEEDS = 3, 1000  # of a verdict, of a search for the number that is needed
+FEW_SEEDS, FEW_IMAGES = 5, 300  # a report warns below these
 
 
 class Estimate(NamedTuple):
-    """A mean difference, the half width of its interval (None where it has none) and what that rests on.
-
-    Attributes:
-        mean: Mean of the differences.
-        half: Half width of the interval.
-        error: Standard error.
-        df: Degrees of freedom of Student's t, None if two kinds meet.
-    """
+    """A mean difference, half its simultaneous interval, and its adjusted p-value; None where nothing tells them."""
 
     mean: float
-    half: float | None
-    error: float | None
-    df: float | None
+    half: float | None = None
+    p: float | None = None
 
 
-def quantile(p: float, df: float) -> float:
-    """Return Student's t at probability `p`."""
-    return float(extra("scipy.stats", "compare").t.ppf(p, df))
+def paired(differences: Sequence[float], variants: int = 1) -> Estimate:
+    """Return the estimate of a mean difference over seeds alone, by Student's paired t-test."""
+    mean = float(np.mean(differences))
+    if not _vary(differences):
+        return Estimate(mean)
+    test = import_extra("scipy.stats", "compare").ttest_1samp(differences, 0)
+    high = test.confidence_interval(1 - LEVEL / variants).high
+    return Estimate(mean, float(high) - mean, min(1.0, variants * float(test.pvalue)))
 
 
-def interval(mean: float, error: float, df: float, confidence: float = CONFIDENCE) -> Estimate:
-    """Return the estimate of a mean with a standard error."""
-    return Estimate(mean, quantile((1 + confidence) / 2, df) * error, error, df)
+def two_way_errors(resampled: np.ndarray, rng: np.random.Generator | None = None) -> tuple[float | None, float]:
+    """Return the standard error of a mean difference over seeds and images, and that over images alone.
 
-
-def paired(ours: Mapping[int, float], reference: Mapping[int, float], confidence: float = CONFIDENCE) -> Estimate:
-    """Return the mean of the differences over common seeds, with Student's interval.
+    A bootstrap of both at once (Owen, "The pigeonhole bootstrap", 2007, arXiv 0712.1111): each resample of the images
+    meets a resample of the seeds. Of n seeds n - 1 are drawn, so that the variance of their mean is not biased (Rao
+    and Wu, JASA 1988). One seed has no error over both.
 
     Args:
-        ours: Score of each seed.
-        reference: The same of what they are compared with.
-        confidence: Of the interval.
-
-    Raises:
-        ValueError: If no seed is common.
+        resampled: Difference of each seed on each of B resamples of the images, (B, n).
+        rng: Source of the draws of seeds.
     """
-    differences = [ours[seed] - reference[seed] for seed in sorted(ours.keys() & reference.keys())]
-    if not differences:
-        raise ValueError("no seed is common to both")
-    n, mean = len(differences), float(np.mean(differences))
+    n, over_images = resampled.shape[1], float(resampled.mean(1).std(ddof=1))
     if n < 2:
-        return Estimate(mean, None, None, None)
-    return interval(mean, float(np.std(differences, ddof=1)) / n**0.5, n - 1, confidence)
-
-
-def pooled_spread(groups: Sequence[Sequence[float]]) -> tuple[float, int] | None:
-    """Return the common standard deviation of groups with means of their own, and its degrees of freedom.
-
-    None if no group has two members.
-    """
-    df = sum(len(g) - 1 for g in groups)
-    if df < 1:
-        return None
-    squares = sum(float(((np.asarray(g) - np.mean(g)) ** 2).sum()) for g in groups)
-    return (squares / df) ** 0.5, df
-
-
-def pooled(
-    ours: Sequence[float], reference: Sequence[float], spread: tuple[float, int], confidence: float = CONFIDENCE
-) -> Estimate:
-    """Return the difference of two means with an interval by the spread that `pooled_spread` gives."""
-    sd, df = spread
-    mean = float(np.mean(ours) - np.mean(reference))
-    return interval(mean, sd * (1 / len(ours) + 1 / len(reference)) ** 0.5, df, confidence)
+        return None, over_images
+    drawn = (rng or np.random.default_rng(0)).integers(0, n, (len(resampled), n - 1))
+    return float(np.take_along_axis(resampled, drawn, 1).mean(1).std(ddof=1)), over_images
 
 
 def two_way(
-    observed: np.ndarray,
-    resampled: np.ndarray,
-    pictures: int,
-    confidence: float = CONFIDENCE,
-    rng: np.random.Generator | None = None,
+    differences: Sequence[float], error: float | None, images_error: float, images: int, variants: int = 1
 ) -> Estimate:
-    """Return a mean difference with an interval over seeds and pictures together.
+    """Return the estimate of a mean difference over seeds and images, from what `two_way_errors` returns.
 
-    A bootstrap of both at once (Owen, "The pigeonhole bootstrap", 2007, arXiv 0712.1111): each resample of the pictures
-    meets a resample of the seeds. Of n seeds n - 1 are drawn, so that the variance of their mean is not biased (Rao
-    and Wu, JASA 1988). The interval is that of `over_both`.
-
-    Args:
-        observed: Difference of each seed on all pictures, (n,).
-        resampled: The same on each of B resamples of the pictures, (B, n).
-        pictures: How many pictures, or groups of them, were resampled.
-        confidence: Of the interval.
-        rng: Source of the draws of seeds.
+    The squares of the half widths over the seeds and over the images (or groups of them) add (Zou and Donner,
+    Statistics in Medicine 2008), so the interval is no surer of the seeds than they allow. Satterthwaite's degrees of
+    freedom trust a variance that few seeds guess: with two, such an interval of 95 % holds the truth in 87 of 100.
     """
-    n = len(observed)
-    if n < 2:
-        return Estimate(float(observed.mean()), None, None, None)
-    rng = rng or np.random.default_rng(0)
-    drawn = rng.integers(0, n, (len(resampled), n - 1))
-    error = float(np.take_along_axis(resampled, drawn, 1).mean(1).std(ddof=1))
-    return over_both(observed, error, float(resampled.mean(1).std(ddof=1)), pictures, confidence)
+    mean, n = float(np.mean(differences)), len(differences)
+    if error is None or not _vary(differences):
+        return Estimate(mean)
+    student = import_extra("scipy.stats", "compare").t
+    variances = np.array([np.var(differences, ddof=1) / n, images_error**2])
+
+    def half(level: float) -> float:
+        quantiles = student.ppf(1 - level / 2, [n - 1, images - 1])
+        return float(error * ((quantiles**2 @ variances) / variances.sum()) ** 0.5)
+
+    p = least = 1e-12
+    if half(least) > abs(mean):  # the level at which the interval ends at zero
+        p = import_extra("scipy.optimize", "compare").brentq(lambda level: half(level) - abs(mean), least, 1)
+    return Estimate(mean, half(LEVEL / variants), min(1.0, variants * p))
 
 
-def over_both(
-    observed: np.ndarray, error: float, pictures_error: float, pictures: int, confidence: float = CONFIDENCE
-) -> Estimate:
-    """Return a mean difference with Student's interval over seeds and pictures, of the error that `two_way` gives.
-
-    The squares of the half widths over the seeds and over the pictures add (Zou and Donner, Statistics in Medicine
-    2008), so the interval is no surer of the seeds than they allow. Satterthwaite's degrees of freedom trust a variance
-    that few seeds guess: with two, such an interval of 95 % holds the truth in as few as 87 of 100.
-
-    Args:
-        observed: Difference of each seed on all pictures, (n,), n of 2 or more.
-        error: Standard error over both.
-        pictures_error: Standard error that the pictures alone give.
-        pictures: How many pictures, or groups of them, there are.
-        confidence: Of the interval.
-    """
-    n = len(observed)
-    seeds, by_picture = float(observed.var(ddof=1)) / n, pictures_error**2
-    if seeds + by_picture == 0:
-        return Estimate(float(observed.mean()), 0.0, error, None)
-    student = [quantile((1 + confidence) / 2, count - 1) for count in (n, pictures)]
-    widening = ((student[0] ** 2 * seeds + student[1] ** 2 * by_picture) / (seeds + by_picture)) ** 0.5
-    return Estimate(float(observed.mean()), widening * error, error, None)
+def _vary(differences: Sequence[float]) -> bool:
+    return len(differences) > 1 and float(np.ptp(differences)) > 1e-9
 
 
 def resample(groups: Sequence[object], count: int, rng: np.random.Generator) -> np.ndarray:
-    """Return how often each picture is drawn in each of `count` bootstrap resamples of whole groups.
-
-    Args:
-        groups: Group of each picture (P,), such as its video; a picture's own name where there are none.
-        count: B, the number of resamples.
-        rng: Source of the draws.
-
-    Returns:
-        Counts of shape (B, P).
-    """
+    """Return how often each of P images, with its group, is drawn in resamples of whole groups, (count, P)."""
     _, member = np.unique(np.asarray(groups), return_inverse=True)
     n = int(member.max()) + 1
-    drawn = rng.multinomial(n, np.full(n, 1 / n), size=count)
-    return drawn[:, member]
+    return rng.multinomial(n, np.full(n, 1 / n), size=count)[:, member]
 
 
-def seeds_needed(difference: float, spread: float, pictures_error: float = 0.0, power: float = POWER) -> int | None:
-    """Return how many seeds an arm needs to see a difference at 95 % confidence; None if no number is enough.
+def decide(differences: Sequence[float], estimate: Estimate, better: float, equal: float, planned: int) -> str:
+    """Return the verdict on a variant: superior, inferior, equivalent, or undecided and why.
 
-    Args:
-        difference: What is to be seen.
-        spread: Standard deviation of an arm's score over seeds.
-        pictures_error: Standard error of the difference that the pictures alone give, which no seed removes.
-        power: Probability to see it.
+    Superior is a mean of at least `better` with the interval above zero, inferior the same below; equivalent is an
+    interval within plus or minus `equal`. Only what could have shown a difference decides: all planned seeds, three or
+    more, and differences that vary.
     """
-    if not _reach(difference, power, math.inf) > pictures_error:
-        return None
-    for n in range(2, 10_000):
-        error = (2 * spread**2 / n + pictures_error**2) ** 0.5
-        if error <= _reach(difference, power, 2 * (n - 1)):
-            return n
-    return None
+    mean, half, n = estimate.mean, estimate.half, len(differences)
+    if n < planned:
+        return f"undecided: {n} of {planned} planned seeds"
+    if n < MIN_SEEDS:
+        return f"undecided: a verdict needs {MIN_SEEDS} seeds"
+    if not _vary(differences):
+        return "undecided: no spread over seeds"
+    if half is None:
+        return "undecided: no interval over seeds and images"
+    if abs(mean) >= better and abs(mean) > half:
+        return "superior" if mean > 0 else "inferior"
+    if abs(mean) + half <= equal:
+        return "equivalent"
+    side = "above" if mean > 0 else "below"
+    return f"undecided: {side} zero, by less than the margin" if abs(mean) > half else "undecided"
 
 
-def pictures_needed(difference: float, pictures: int, pictures_error: float, seeds_error: float) -> int | None:
-    """Return how many pictures are needed to see a difference with the present seeds; None if no number is enough.
+def pooled_spread(groups: Sequence[Sequence[float]]) -> float | None:
+    """Return the common standard deviation of groups with means of their own, None if no group has two members."""
+    groups = [g for g in groups if len(g) > 1]
+    degrees = [len(g) - 1 for g in groups]
+    return float(np.average([np.var(g, ddof=1) for g in groups], weights=degrees)) ** 0.5 if groups else None
 
-    Args:
-        difference: What is to be seen.
-        pictures: How many there are.
-        pictures_error: Standard error of the difference that these give.
-        seeds_error: Standard error that the seeds give.
+
+def seeds_needed(difference: float, spread: float, images_error: float = 0.0, variants: int = 1) -> int | None:
+    """Return how many seeds show a difference with a power of 80 %, None if 1,000 are too few.
+
+    The test is that of the interval: paired, n - 1 degrees of freedom, at the level of one of several variants. The
+    spread is that of the differences over seeds; the standard error over the images is one that no seed removes.
     """
-    room = _reach(difference, POWER, math.inf) ** 2 - seeds_error**2
-    return math.ceil(pictures * pictures_error**2 / room) if room > 0 else None
-
-
-def _reach(difference: float, power: float, df: float) -> float:
-    """Return the largest standard error at which a difference is seen with a probability."""
-    return abs(difference) / (quantile((1 + CONFIDENCE) / 2, df) + quantile(power, df))
+    n: np.ndarray = np.arange(MIN_SEEDS, MAX_SEEDS + 1)
+    effect = abs(difference) / np.sqrt(spread**2 + n * images_error**2)
+    test = import_extra("statsmodels.stats.power", "compare").TTestPower()
+    enough = test.power(effect, n, LEVEL / variants) >= POWER
+    return int(n[np.argmax(enough)]) if enough.any() else None

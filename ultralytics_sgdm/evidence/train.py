@@ -1,0 +1,185 @@
+"""One run: a model trained with a seed by the standard trainer, in a folder bound to all that decides its figures."""
+
+from __future__ import annotations
+
+import ast
+import csv
+import importlib
+import inspect
+import shutil
+import sys
+import time
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
+from ultralytics.data.utils import check_det_dataset, img2label_paths
+from ultralytics.engine.trainer import BaseTrainer
+from ultralytics.nn import tasks
+from ultralytics.utils.torch_utils import get_flops
+
+from ..errors import ConfigError, one_line
+from ..files import sha256
+from ..nn import registry
+from . import records
+from .evaluation import evaluate
+from .folds import list_images
+
+METRIC = "mAP50-95"
+DETECTIONS = "detections.npz"
+# of the recipe, what the validator takes too
+VALIDATED = ("imgsz", "batch", "workers", "device", "max_det", "conf", "iou", "agnostic_nms", "classes", "single_cls")
+
+
+@dataclass(frozen=True)
+class Task:
+    """A run that is to be done."""
+
+    arm: str  # name of the model in records and tables
+    model: str  # YAML
+    seed: int
+    fold: int | None
+    recipe: dict[str, Any]  # arguments of the trainer, `data` among them
+    bf16: bool
+    layers: list[str]  # Python files that register layers
+    folder: str  # of the run's own files
+    binding: dict[str, str]  # checksums of all that decides the figures
+
+    @property
+    def name(self) -> str:
+        """Name of the run's record."""
+        return run_name(self.arm, self.seed, self.fold)
+
+
+def run_name(arm: str, seed: int, fold: int | None) -> str:
+    """Return the name of a run's record."""
+    return f"{arm}-{seed}" + ("" if fold is None else f"-fold{fold}")
+
+
+def import_layers(files: Sequence[str]) -> list[str]:
+    """Import Python files under the names by which checkpoints find the classes in them; return absolute paths.
+
+    Raises:
+        ConfigError: If there is no such file, or Python finds another module of the name.
+    """
+    paths = [Path(file).resolve() for file in files]
+    for path in paths:
+        if path.suffix != ".py" or not path.is_file():
+            raise ConfigError(f"layers={path} is not a Python file (.py), or does not exist")
+        sys.path.insert(0, str(path.parent))
+        module = importlib.import_module(path.stem)
+        if Path(getattr(module, "__file__", None) or "").resolve() != path:
+            raise ConfigError(f"layers={path}: Python finds another module named {path.stem}; rename the file")
+    return [str(path) for path in paths]
+
+
+def check_settings(settings: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless Ultralytics has these arguments and takes their values."""
+    try:
+        get_cfg(overrides=dict(settings))
+    except (SyntaxError, TypeError, ValueError) as e:
+        raise ConfigError(one_line(e)) from e
+
+
+def bind(model: str, recipe: Mapping[str, Any], bf16: bool, data: str) -> dict[str, str]:
+    """Return checksums of all that decides a run's figures but its seed.
+
+    They cover the content of the model YAML, the code of the registered layers in it (all of this package's layers if
+    any is among them), the file of pretrained weights, the data as `digest_data` has it, the recipe, and the versions.
+    """
+    spec = tasks.yaml_model_load(model)
+    named = {row[2] for row in (*spec["backbone"], *spec["head"])}
+    files = {Path(inspect.getfile(entry.cls)) for name, entry in registry.registered_layers() if name in named}
+    ours = set(Path(registry.__file__).parent.glob("*.py"))
+    files |= ours if files & ours else set()
+    code = {file.name: records.digest(ast.dump(ast.parse(file.read_text(encoding="utf-8")))) for file in files}
+    weights = recipe.get("pretrained")
+    return {
+        "model": records.digest({k: v for k, v in spec.items() if k != "yaml_file"}),
+        "code": records.digest(code),
+        "pretrained": sha256(Path(weights)) if isinstance(weights, str) else str(weights),
+        "data": data,
+        "recipe": records.digest({k: v for k, v in recipe.items() if k not in ("data", "pretrained")}),
+        "bf16": str(bf16),
+        "versions": records.digest(records.versions()),
+    }
+
+
+def digest_data(data: str, splits: Sequence[str]) -> str:
+    """Return the checksum of splits of a dataset: classes, names and sizes of images, content of labels."""
+    spec = check_det_dataset(data)
+    content: list[Any] = [{str(k): v for k, v in spec["names"].items()}]
+    for split in splits:
+        files = list_images(spec, split)
+        for file, label in zip(files, map(Path, img2label_paths(list(map(str, files)))), strict=True):
+            content.append([split, file.name, file.stat().st_size, label.read_text() if label.exists() else None])
+    return records.digest(content)
+
+
+def run(task: Task, command: str = "") -> dict[str, Any]:
+    """Train, or go on where an earlier process was stopped; return the record of the run.
+
+    The figures are those of the last checkpoint, whose weights are the moving average (EMA) at the end; best.pt is the
+    luckiest epoch on the very images that it is scored on.
+    """
+    import_layers(task.layers)
+    folder, start = Path(task.folder), time.monotonic()
+    with records.claim(folder, "run folder"):
+        last = train(task, folder)
+        settings = {key: task.recipe[key] for key in ("data", *VALIDATED) if key in task.recipe}
+        if settings.get("batch", 1) < 1:  # a share of the GPU's memory, or -1: what fits a training
+            del settings["batch"]
+        metrics, detections = evaluate(last, settings, folder)
+        np.savez_compressed(folder / DETECTIONS, **detections._asdict())
+        with (folder / "results.csv").open() as f:
+            rows = list(csv.DictReader(f))
+    curve = [float(row[f"metrics/{METRIC}(B)"]) for row in rows]
+    untrained, box = YOLO(task.model).model, metrics.box
+    by_class = zip(box.ap_class_index.tolist(), box.ap, box.ap50, strict=True)
+    return {
+        **{key: getattr(task, key) for key in ("arm", "model", "seed", "fold", "recipe", "bf16", "binding")},
+        METRIC: float(box.map),
+        "mAP50": float(box.map50),
+        "validation_loss": {kind: float(rows[-1][f"val/{kind}_loss"]) for kind in ("box", "cls", "dfl")},
+        "pictures": len(detections.pictures),
+        "classes": {metrics.names[c]: {"AP50-95": float(ap), "AP50": float(ap50)} for c, ap, ap50 in by_class},
+        "curve": curve,
+        "parameters": sum(p.numel() for p in untrained.parameters()),
+        "gflops": round(get_flops(untrained, task.recipe.get("imgsz", 640)), 3),
+        "minutes": round((time.monotonic() - start) / 60, 1),
+        **records.describe_run(command, task.recipe.get("device")),
+    }
+
+
+def train(task: Task, folder: Path) -> Path:
+    """Train to the end, from the last epoch that is whole on disk; return the last checkpoint."""
+    last = folder / "weights/last.pt"
+    try:  # as Ultralytics loads it: under ULTRALYTICS_SAFE_LOAD nothing in it is executed
+        checkpoint = tasks.torch_safe_load(last)[0] if last.exists() else None
+    except (OSError, EOFError, TypeError, RuntimeError, KeyError, ValueError):  # half a file
+        checkpoint = None
+    if checkpoint is None:
+        for path in folder.iterdir():
+            if path.name != ".lock":
+                shutil.rmtree(path) if path.is_dir() else path.unlink()
+    elif (
+        not 0 <= checkpoint["epoch"] < checkpoint["train_args"]["epochs"] - 1
+    ):  # counted from 0, -1 once it is finished
+        return last
+
+    def prepare(trainer: BaseTrainer) -> None:
+        """Let convolutions read channels side by side, and train in bfloat16; weights are saved in fp32."""
+        model = trainer.model.to(memory_format=torch.channels_last)
+        if task.bf16:
+            model.forward = torch.autocast(trainer.device.type, torch.bfloat16)(model.forward)
+
+    yolo = YOLO(last if checkpoint else task.model)
+    yolo.add_callback("on_train_start", prepare)
+    own = {"project": str(folder.parent), "name": folder.name, "exist_ok": True, "plots": False, "seed": task.seed}
+    yolo.train(**({"resume": True} if checkpoint else {**task.recipe, **own}))
+    return last
