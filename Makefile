@@ -10,7 +10,7 @@
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
-PIP = $(BIN)/pip install --disable-pip-version-check -q
+PIP = $(BIN)/pip install --disable-pip-version-check
 
 .PHONY: demo test quick long lint docs browser versions dist clean
 

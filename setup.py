@@ -1,19 +1,15 @@
 """Packaging: `pip install .` or `pip install -e .[export,test]`. The version stands in ultralytics_sgdm/__init__.py."""
 
-import atexit
 import re
-import shutil
-import tempfile
 from pathlib import Path
 
 from setuptools import find_packages, setup
 
 here = Path(__file__).parent
-outside = tempfile.mkdtemp()  # so that an installation leaves nothing in the clone
-atexit.register(shutil.rmtree, outside, ignore_errors=True)
 version = re.search(r'^__version__ = "(.+)"$', (here / "ultralytics_sgdm/__init__.py").read_text(), re.M).group(1)
 oldest = re.search(r'^OLDEST, .* = "([^"]+)"', (here / "ultralytics_sgdm/versions.py").read_text(), re.M).group(1)
 
+COMPARE = ["scipy>=1.10", "statsmodels>=0.14", "pandas>=2", "scikit-learn>=1.3", "timm>=1.0.23"]
 DOCS = [
     "mkdocs-material>=9.6",
     "mkdocstrings[python]>=0.29",
@@ -23,12 +19,11 @@ DOCS = [
 setup(
     name="ultralytics-sgdm",
     version=version,
-    description="RDConv and SGDM (arXiv 2403.18282) as layers of Ultralytics YOLO model YAMLs",
+    description="Any layer in any YOLO YAML; RDConv and SGDM (arXiv 2403.18282) for Ultralytics",
     long_description=(here / "README.md").read_text(encoding="utf-8"),
     long_description_content_type="text/markdown",
     license="AGPL-3.0-only",
     python_requires=">=3.10",
-    options={"build": {"build_base": f"{outside}/build"}, "egg_info": {"egg_base": outside}},
     packages=[*find_packages(include=["ultralytics_sgdm*"]), "ultralytics_sgdm.cfg"],
     package_dir={"ultralytics_sgdm.cfg": "cfg"},
     package_data={"ultralytics_sgdm": ["py.typed"], "ultralytics_sgdm.cfg": ["models/*.yaml", "datasets/*.yaml"]},
@@ -42,11 +37,12 @@ setup(
         "filelock>=3.12",
         "defusedxml>=0.7",
         "pillow>=9.4",
+        "pydantic>=2.5",
         "requests>=2.28",
     ],
     extras_require={
         "export": ["onnx>=1.16", "onnxruntime>=1.20", "onnxslim>=0.1.82"],
-        "compare": ["scipy>=1.10", "timm>=1.0.23"],
+        "compare": COMPARE,
         "ray": ["ray>=2.45"],  # the first for Python 3.13
         "check": ["imagehash>=4.3"],  # near duplicates in `yolo sgdm check`
         "docs": DOCS,
@@ -58,8 +54,7 @@ setup(
             "cloudpickle>=3.1.1",
             "hypothesis>=6.100",
             "imagehash>=4.3",
-            "scipy>=1.10",
-            "timm>=1.0.23",
+            *COMPARE,
             "ray>=2.45",
             *DOCS,
             "jupytext>=1.16",

@@ -19,13 +19,12 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
 from ultralytics_sgdm import SGDM, RDConv, configs, equip, register_layer
-from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.data import make_shapes
+from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.evidence import opponents
 from ultralytics_sgdm.evidence.train import import_layers
 from ultralytics_sgdm.nn import registry
 from ultralytics_sgdm.nn.dynamic import razor_width
-from ultralytics_sgdm.placing.outline import count_parameters
 
 pytest.importorskip("timm")
 from ultralytics_sgdm.evidence.opponents import table

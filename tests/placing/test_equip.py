@@ -12,10 +12,10 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import ROOT
 
 from ultralytics_sgdm import equip, register_layer
-from ultralytics_sgdm.placing import zoo
 from ultralytics_sgdm.configs import CFG, list_shipped, split_suffix
 from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.nn import registry
+from ultralytics_sgdm.placing import zoo
 from ultralytics_sgdm.placing.outline import build_outline, count_gflops, count_parameters, read_features
 
 STOCK = sorted(f.name for f in (ROOT / "cfg/models").rglob("*.yaml") if not re.search("resnet|seg|pose|obb", f.stem))

@@ -8,8 +8,8 @@ from ultralytics import RTDETR, YOLO
 from ultralytics.cfg import get_cfg
 
 from ultralytics_sgdm import SGDM
-from ultralytics_sgdm.placing import zoo
 from ultralytics_sgdm.configs import stock_name
+from ultralytics_sgdm.placing import zoo
 from ultralytics_sgdm.placing.outline import count_parameters
 
 pytestmark = pytest.mark.slow

@@ -5,11 +5,11 @@ from pathlib import Path
 import pytest
 from ultralytics.nn import tasks
 
-from ultralytics_sgdm.placing import zoo
 from ultralytics_sgdm.configs import stock_name
 from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.nn import csp
 from ultralytics_sgdm.nn.registry import registered_layers
+from ultralytics_sgdm.placing import zoo
 from ultralytics_sgdm.placing.outline import build_outline, count_parameters
 
 pytestmark = pytest.mark.slow

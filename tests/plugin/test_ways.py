@@ -16,11 +16,10 @@ from ultralytics.utils import tuner
 from ultralytics.utils.callbacks.base import get_default_callbacks
 from ultralytics.utils.dist import generate_ddp_file
 
-from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.nn import registry
-from ultralytics_sgdm.plugin import workers
 from ultralytics_sgdm.placing.weights import stock_norms, stock_parameters
+from ultralytics_sgdm.plugin import workers
 
 pytestmark = pytest.mark.slow
 
