@@ -11,7 +11,7 @@ from ultralytics.utils import YAML
 
 from ultralytics_sgdm.configs import ConfigError, find_yaml
 from ultralytics_sgdm.data import benchmarks, prepare, prepare_coco, prepare_voc
-from ultralytics_sgdm.data.layout import Expected
+
 
 VOC_FILES = ("VOCtrainval_06-Nov-2007.tar", "VOCtrainval_11-May-2012.tar", "VOCtest_06-Nov-2007.tar")
 COCO_FILES = ("train2017.zip", "val2017.zip", "annotations_trainval2017.zip")

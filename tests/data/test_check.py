@@ -11,7 +11,7 @@ from PIL import Image
 from small_sets import an_object, make_voc, tree, write_image
 from ultralytics.data.dataset import YOLODataset
 
-from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.data import check, check_set, convert_voc
 
 GOOD = "0 0.5 0.5 0.2 0.2\n"

@@ -7,9 +7,9 @@ from small_sets import make_coco, tree, write_image
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 
-from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.data.coco import Source, convert_coco, convert_coco_json
-from ultralytics_sgdm.data.layout import Expected
+
 
 ROLES = {"train": "train2017", "val": "val2017"}
 

@@ -11,7 +11,7 @@ import pytest
 import requests
 from small_sets import serving, tree
 
-from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.data import downloads
 from ultralytics_sgdm.data.downloads import Archive, obtain, unpack
 

@@ -16,9 +16,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from small_sets import an_object, make_voc, tree, write_image
 
-from ultralytics_sgdm.configs import ConfigError
+from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.data import convert_coco_json, convert_voc
-from ultralytics_sgdm.data.voc_xml import BadXMLError, read_xml
+from ultralytics_sgdm.data.dataset import BadDataError
+from ultralytics_sgdm.data.voc_xml import read_xml
 
 pytestmark = pytest.mark.slow
 
@@ -206,7 +207,7 @@ def count_boxes(content):
 def test_annotations(content):
     try:
         annotation = read_xml(content)
-    except BadXMLError as e:
+    except BadDataError as e:
         assert re.match(r"\d+: ", str(e)) and "\n" not in str(e)
     else:
         assert len(annotation.objects) == count_boxes(content)
