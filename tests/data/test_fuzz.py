@@ -16,10 +16,10 @@ from hypothesis import HealthCheck, example, given, settings
 from hypothesis import strategies as st
 from small_sets import an_object, make_voc, tree, write_image
 
-from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.data import convert_coco_json, convert_voc
 from ultralytics_sgdm.data.dataset import BadDataError
 from ultralytics_sgdm.data.voc_xml import read_xml
+from ultralytics_sgdm.errors import ConfigError
 
 pytestmark = pytest.mark.slow
 

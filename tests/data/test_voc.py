@@ -25,7 +25,9 @@ def convert_one(tmp_path, xml, **options):
     convert_voc(src, tmp_path / "dest", **options)
     assert labels(tmp_path / "dest", "train", "good")
     is_there = (tmp_path / "dest/labels/train/odd.txt").exists()
-    return labels(tmp_path / "dest", "train", "odd") if is_there else None, record(tmp_path / "dest")["skipped"]["train"]
+    return labels(tmp_path / "dest", "train", "odd") if is_there else None, record(tmp_path / "dest")["skipped"][
+        "train"
+    ]
 
 
 def test_a_dataset_is_what_ultralytics_reads(src, tmp_path):
@@ -100,7 +102,9 @@ def test_fractions_of_the_image(tmp_path):
 
 def test_the_label_of_a_rotated_box_is_the_upright_box_around_it(tmp_path, caplog):
     """16 x 8 pixels about (20, 15), by 90 degrees 8 x 16; by 45 degrees (16 + 8) / sqrt(2) both ways."""
-    rotated = "<object><name>cat</name><robndbox><cx>20</cx><cy>15</cy><w>16</w><h>8</h><angle>{}</angle></robndbox></object>"
+    rotated = (
+        "<object><name>cat</name><robndbox><cx>20</cx><cy>15</cy><w>16</w><h>8</h><angle>{}</angle></robndbox></object>"
+    )
     turn = "<attributes><attribute><name>rotation</name><value>45</value></attribute></attributes>"
     xml = an_xml(rotated.format("1.5707963"), an_object("cat", (12, 11, 28, 19), more=turn), rotated.format(0))
     rows, skipped = convert_one(tmp_path, xml)
@@ -114,7 +118,11 @@ def test_the_label_of_a_rotated_box_is_the_upright_box_around_it(tmp_path, caplo
 @pytest.mark.parametrize(
     ("xml", "rows", "reason"),
     [
-        (an_xml(an_object(), an_object(box=(5, 5, 5, 9))), 1, "odd.xml: object 2: box without area (5, 5)-(5, 9) of cat"),
+        (
+            an_xml(an_object(), an_object(box=(5, 5, 5, 9))),
+            1,
+            "odd.xml: object 2: box without area (5, 5)-(5, 9) of cat",
+        ),
         (an_xml(an_object(), an_object(box=(9, 5, 7, 9))), 1, "odd.xml: object 2: box without area"),
         (an_xml(an_object(), an_object(box=(50, 5, 60, 9))), 1, "odd.xml: object 2: box outside the image"),
         (an_xml(an_object(), an_object()), 1, "odd.xml: object 2: the same object again"),
@@ -133,7 +141,9 @@ def test_nothing_is_left_out_without_a_reason(tmp_path, xml, rows, reason):
 
 
 def test_a_dataset_without_objects_to_train_on_is_refused(src, tmp_path):
-    with pytest.raises(ConfigError, match=r"train would have no object at all; the names in the data are 'cat', 'dog'; did"):
+    with pytest.raises(
+        ConfigError, match=r"train would have no object at all; the names in the data are 'cat', 'dog'; did"
+    ):
         convert_voc(src, tmp_path / "dest", classes="Cats")
     with pytest.raises(ConfigError, match="train would have no object at all"):
         convert_voc(src, tmp_path / "dest", classes="bird", val_difficult="keep")  # which is in val
@@ -258,7 +268,9 @@ def test_lists_of_classes_only(tmp_path):
     main = src / "ImageSets/Main"
     (main / "train.txt").rename(main / "cat_train.txt")
     (main / "val.txt").rename(main / "cat_val.txt")
-    with pytest.raises(ConfigError, match=r"no list of images for train; .*train= from: cat_train, cat_val .*of a class"):
+    with pytest.raises(
+        ConfigError, match=r"no list of images for train; .*train= from: cat_train, cat_val .*of a class"
+    ):
         convert_voc(src, tmp_path / "dest")
     convert_voc(src, tmp_path / "dest", train="cat_train", val="cat_val.txt")
     assert record(tmp_path / "dest")["splits"]["train"]["images"] == 1
