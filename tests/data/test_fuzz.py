@@ -206,11 +206,11 @@ def count_boxes(content):
 @example(b'<?xml\0 version="1.0" encoding="gb2312"?><annotation></annotation>')
 def test_annotations(content):
     try:
-        annotation = read_xml(content)
+        objects = read_xml(content)[2]
     except BadDataError as e:
-        assert re.match(r"\d+: ", str(e)) and "\n" not in str(e)
+        assert str(e) and "\n" not in str(e)
     else:
-        assert len(annotation.objects) == count_boxes(content)
+        assert len(objects) == count_boxes(content)
 
 
 # -- annotations in JSON -----------------------------------------------------------------------------------------------
@@ -273,7 +273,7 @@ def test_coco_files(place, content):
     content["annotations"].append({"image_id": 0, "category_id": 1, "bbox": [1, 1, 9, 9]})
     made = convert_json(place(), content)
     told = made["skipped"]["val"]
-    with_images = [int(number) for line in told for number in re.findall(r"with its (\d+) objects", line)]
+    with_images = [int(number) for line in told for number in re.findall(r"with its (\d+) objects?", line)]
     alone = [line for line in told if " annotation " in line and "with its" not in line and not NOT_A_BOX.search(line)]
     assert made["splits"]["val"]["annotated"] + sum(with_images) + len(alone) == len(content["annotations"]), told
 

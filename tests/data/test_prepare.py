@@ -231,13 +231,13 @@ def test_a_killed_process_is_continued_by_the_next(server, tmp_path):
             response = get(*args, **kwargs)
             chunks = response.iter_content
             dying = (os.kill(os.getpid(), 9) if i == 2 else c for i, c in enumerate(chunks(downloads.CHUNK)))
-                os.kill(os.getpid(), signal.SIGKILL) if i == 2 else c for i, c in enumerate(chunks(downloads.CHUNK))
-            )
             response.iter_content = lambda size: dying
             return response
 
         requests.get = get_and_die
         download(server, tmp_path)
+
+    server.files["set.tar"] = CONTENT
 
     process = multiprocessing.get_context("fork").Process(target=die)
     process.start()
