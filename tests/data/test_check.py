@@ -132,7 +132,7 @@ def test_a_split_that_is_not_there_is_named_and_the_rest_is_checked(folder, spli
     assert f"{split}: not checked: " in caplog.text and f"/{split}/images" in caplog.text
     assert said["splits"]["train"]["objects"] == 1
     (folder / "data.yaml").write_text(yaml.safe_dump(content | {"train": "gone", "val": "../images/val"}))
-    with pytest.raises(ConfigError, match="train: .*gone"):
+    with pytest.raises(ConfigError, match=r"train: .*gone"):
         check_set(str(folder / "data.yaml"))
 
 

@@ -88,7 +88,7 @@ def test_what_exists_is_left_as_it_is(src, tmp_path, kind):
         assert dest.is_symlink() and (other / "data.yaml").is_file()
         return
     before = tree(tmp_path)
-    with pytest.raises(ConfigError, match="(dest|other) exists and is left as it is; name a new folder"):
+    with pytest.raises(ConfigError, match=r"(dest|other) exists and is left as it is; name a new folder"):
         convert_voc(src, dest)
     assert tree(tmp_path) == before
 
@@ -143,7 +143,7 @@ def test_a_disk_without_links_is_named_with_the_fix(src, tmp_path, monkeypatch):
 
 
 def test_an_image_that_is_gone_meanwhile_is_named(tmp_path):
-    with pytest.raises(ConfigError, match="gone.jpg: No such file"), new_folder(tmp_path / "dest") as part:
+    with pytest.raises(ConfigError, match=r"gone.jpg: No such file"), new_folder(tmp_path / "dest") as part:
         place_file(tmp_path / "gone.jpg", part / "a.jpg", "copy")
     write_image(tmp_path / "there.jpg")
 

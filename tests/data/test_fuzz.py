@@ -121,7 +121,7 @@ def count_boxes(content):
     if b"gb2312" in content[:60]:
         content = content.replace(b' encoding="gb2312"', b"", 1).decode("gb18030").encode()
     root = ElementTree.fromstring(content)
-    assert root.tag == "annotation" and not [*root.iter("item")] or [*root.iter("object")]
+    assert (root.tag == "annotation" and not [*root.iter("item")]) or [*root.iter("object")]
     return sum(len(o.findall("bndbox")) for o in root.findall("object"))
 
 

@@ -261,7 +261,7 @@ def test_what_is_there_already_is_used_if_the_server_can(server, tmp_path, range
 @pytest.mark.parametrize("have", [b"", b"of an older file", CONTENT + b"more"])
 def test_another_file_than_the_published_one_is_removed(server, tmp_path, have):
     (tmp_path / "set.tar.part").write_bytes(have)
-    with pytest.raises(ConfigError, match="set.tar.part is not the published file of 3,000,000 bytes and SHA-256"):
+    with pytest.raises(ConfigError, match=r"set.tar.part is not the published file of 3,000,000 bytes and SHA-256"):
         download(server, tmp_path, **({} if have else {"digest": "0" * 64}))
     assert not any(tmp_path.iterdir())
     assert download(server, tmp_path).read_bytes() == CONTENT

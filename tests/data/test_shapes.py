@@ -90,7 +90,7 @@ def test_an_interrupted_dataset_is_not_there_and_another_one_is_kept(small, monk
     monkeypatch.undo()
     before = digest(small())
     with pytest.raises(
-        ConfigError, match="has .'train': 6, 'val': 4. images, not .'train': 7, 'val': 4.; name another"
+        ConfigError, match=r"has .'train': 6, 'val': 4. images, not .'train': 7, 'val': 4.; name another"
     ):
         make_shapes(tmp_path / "set", train=7, val=4, size=96)
     assert digest(tmp_path / "set") == before

@@ -90,8 +90,8 @@ def test_fractions_of_the_image(tmp_path):
     assert convert_one(tmp_path / "mixed", half) == (
         None,
         [
-            "Annotations/odd.xml: object 1: fractions of the image, but boxes=voc: (0.25, 0.5)-(0.75, 1) of cat; left out "
-            "is the image with its 1 object"
+            "Annotations/odd.xml: object 1: fractions of the image, but boxes=voc: (0.25, 0.5)-(0.75, 1) of cat; "
+            "left out is the image with its 1 object"
         ],
     )
     with pytest.raises(ConfigError, match=r"(?s)would have no images.*a.xml: object 1: fractions of the image, but"):
@@ -177,41 +177,6 @@ def test_an_image_has_one_annotation(tmp_path):
         "Annotations/b.xml: no image JPEGImages/b.*, and a.jpg, of which a.xml is the annotation, is not its image",
         "Annotations/c.xml and Annotations/d.xml: z.jpg is the image of all; make them one",
     ]
-
-
-def test_file_names_cannot_leave_the_folder(tmp_path):
-    write_image(tmp_path / "secret.jpg")
-    (tmp_path / "secret.xml").write_text(an_xml(an_object()))
-    src = make_voc(tmp_path / "src", train={"good": [an_object()]}, val={"v": [an_object()]})
-    (src / "Annotations/thief.xml").write_text(an_xml(an_object(), more="<filename>../../secret.jpg</filename>"))
-    names = ["good", "thief", "../../secret", "/etc/passwd", "c:\\x", "a/../../x", "gone", "good"]
-    (src / "ImageSets/Main/train.txt").write_text("\n".join(names))
-    convert_voc(src, tmp_path / "dest")
-    assert [p.name for p in (tmp_path / "dest/images").rglob("*.jpg")] == ["good.jpg", "v.jpg"]
-    skipped = record(tmp_path / "dest")["skipped"]["train"]
-    assert [line.split(": ")[0] for line in skipped] == [
-        *(f"ImageSets/Main/train.txt:{n}" for n in (3, 4, 5, 6, 8)),
-        "Annotations/thief.xml",
-        "Annotations/gone.xml",
-    ]
-    assert "no image JPEGImages/thief.*, and ../../secret.jpg is not its image" in skipped[5]
-
-
-def test_images_of_other_names_and_kinds(tmp_path):
-    src = make_voc(tmp_path / "src", train={"a": [an_object()]}, val={"v": [an_object()]})
-    write_image(src / "JPEGImages/deep/b.png").rename(src / "JPEGImages/deep/b.PNG")
-    write_image(src / "JPEGImages/other name.png")
-    write_image(src / "JPEGImages/a.png")
-    (src / "Annotations/deep").mkdir()
-    (src / "Annotations/deep/b.xml").write_text(an_xml(an_object()))
-    (src / "Annotations/c.xml").write_text(an_xml(an_object(), more="<filename>other name.png</filename>"))
-    (src / "ImageSets/Main/train.txt").write_text("\ufeffdeep/b\r\nc\r\n\r\na\r\n", encoding="utf-8")
-    data = check_det_dataset(str(convert_voc(src, tmp_path / "dest")))
-    read = YOLODataset(img_path=data["train"], data=data, task="detect", augment=False).labels
-    assert sorted(Path(r["im_file"]).name for r in read) == ["b.PNG", "c.png"]
-    assert all(len(r["cls"]) == 1 for r in read)
-    told = ["Annotations/a.xml: several images of that name: a.jpg, a.png"]
-    assert record(tmp_path / "dest")["skipped"]["train"] == told
 
 
 @pytest.mark.slow
@@ -361,6 +326,6 @@ def test_folders_that_are_not_complete(src, tmp_path):
     with pytest.raises(ConfigError, match=r"split val would have no images\n  Annotations/gone.xml: No such file"):
         convert_voc(src, tmp_path / "dest")
     (src / "ImageSets/Main/val.txt").write_bytes("t0\n".encode("utf-16-le"))
-    with pytest.raises(ConfigError, match="val.txt:1: not UTF-8; save it as UTF-8"):
+    with pytest.raises(ConfigError, match=r"val.txt:1: not UTF-8; save it as UTF-8"):
         convert_voc(src, tmp_path / "dest")
     assert json.dumps(tree(tmp_path / "dest")) == "{}"

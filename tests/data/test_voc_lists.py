@@ -1,7 +1,9 @@
 """Lists of images as tools write them: what is unambiguous is taken, the rest is left out with the reason."""
 
+from pathlib import Path
+
 import pytest
-from small_sets import an_object, make_voc, record
+from small_sets import an_object, an_xml, make_voc, record, write_image
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 
@@ -69,3 +71,38 @@ def test_lists_of_classes_only(tmp_path):
         convert_voc(src, tmp_path / "dest")
     convert_voc(src, tmp_path / "dest", train="cat_train", val="cat_val.txt")
     assert record(tmp_path / "dest")["splits"]["train"]["images"] == 1
+
+
+def test_file_names_cannot_leave_the_folder(tmp_path):
+    write_image(tmp_path / "secret.jpg")
+    (tmp_path / "secret.xml").write_text(an_xml(an_object()))
+    src = make_voc(tmp_path / "src", train={"good": [an_object()]}, val={"v": [an_object()]})
+    (src / "Annotations/thief.xml").write_text(an_xml(an_object(), more="<filename>../../secret.jpg</filename>"))
+    names = ["good", "thief", "../../secret", "/etc/passwd", "c:\\x", "a/../../x", "gone", "good"]
+    (src / "ImageSets/Main/train.txt").write_text("\n".join(names))
+    convert_voc(src, tmp_path / "dest")
+    assert [p.name for p in (tmp_path / "dest/images").rglob("*.jpg")] == ["good.jpg", "v.jpg"]
+    skipped = record(tmp_path / "dest")["skipped"]["train"]
+    assert [line.split(": ")[0] for line in skipped] == [
+        *(f"ImageSets/Main/train.txt:{n}" for n in (3, 4, 5, 6, 8)),
+        "Annotations/thief.xml",
+        "Annotations/gone.xml",
+    ]
+    assert "no image JPEGImages/thief.*, and ../../secret.jpg is not its image" in skipped[5]
+
+
+def test_images_of_other_names_and_kinds(tmp_path):
+    src = make_voc(tmp_path / "src", train={"a": [an_object()]}, val={"v": [an_object()]})
+    write_image(src / "JPEGImages/deep/b.png").rename(src / "JPEGImages/deep/b.PNG")
+    write_image(src / "JPEGImages/other name.png")
+    write_image(src / "JPEGImages/a.png")
+    (src / "Annotations/deep").mkdir()
+    (src / "Annotations/deep/b.xml").write_text(an_xml(an_object()))
+    (src / "Annotations/c.xml").write_text(an_xml(an_object(), more="<filename>other name.png</filename>"))
+    (src / "ImageSets/Main/train.txt").write_text("\ufeffdeep/b\r\nc\r\n\r\na\r\n", encoding="utf-8")
+    data = check_det_dataset(str(convert_voc(src, tmp_path / "dest")))
+    read = YOLODataset(img_path=data["train"], data=data, task="detect", augment=False).labels
+    assert sorted(Path(r["im_file"]).name for r in read) == ["b.PNG", "c.png"]
+    assert all(len(r["cls"]) == 1 for r in read)
+    told = ["Annotations/a.xml: several images of that name: a.jpg, a.png"]
+    assert record(tmp_path / "dest")["skipped"]["train"] == told

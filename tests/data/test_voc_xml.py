@@ -129,7 +129,7 @@ def test_the_declared_encoding_is_read(encoding, name):
 def test_a_byte_order_mark_outranks_the_declaration(encoding, declared):
     xml = f"<?xml version='1.0' encoding='{declared}'?>\n{an_xml(an_object('猫'))}"
     assert [o.name for o in read_objects(xml.encode(encoding))] == ["猫"]
-    with pytest.raises(BadDataError, match="not in the encoding that it declares .*; save it as UTF-8"):
+    with pytest.raises(BadDataError, match=r"not in the encoding that it declares .*; save it as UTF-8"):
         read_objects(b"\xef\xbb\xbf" + xml.encode("gbk").replace("猫".encode("gbk"), b"\xe9"))
 
 
@@ -148,8 +148,8 @@ def test_hostile_files_are_refused(tmp_path, monkeypatch):
         f'<!DOCTYPE a [<!ENTITY y SYSTEM "{secret.as_uri()}">]>',
         f'<!DOCTYPE a [<!ENTITY % y SYSTEM "{secret.as_uri()}"> %y;]>',
     ):
-        with pytest.raises(BadDataError, match="^entities are refused"):
+        with pytest.raises(BadDataError, match=r"^entities are refused"):
             read_objects(kind + an_xml(an_object("&y;")))
     monkeypatch.setattr(voc_xml, "LARGEST", 50)
-    with pytest.raises(BadDataError, match="^more than the 50 bytes of the largest"):
+    with pytest.raises(BadDataError, match=r"^more than the 50 bytes of the largest"):
         read_objects(an_xml(an_object()))

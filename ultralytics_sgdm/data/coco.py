@@ -109,17 +109,14 @@ def convert_coco(
     share: float = 0,
     files: Mapping[str, Path] | None = None,
 ) -> Path:
-    """Convert the annotations of each split.
+    """Convert the annotations of each split, its classes in the order of their ids and without crowds.
 
-    Classes are numbered in the order of COCO's category ids, as Ultralytics does (80 of the numbers 1 to 90). Objects
-    marked `iscrowd` are left out, as Ultralytics does and as COCO's evaluation ignores them; the record counts them as
-    difficult. `share` is that of the split "train" that becomes "val"; `expected` and `files` are those of
-    `write_dataset`.
+    `share` is that of the split "train" that becomes "val"; `expected` and `files` are those of `write_dataset`.
     """
     check_options(images=(images, PLACING), strict=(strict, (True, False)))
     for split, source in sources.items():
         if not source.annotations.is_file():
-            hint = "; val= is a JSON or a share of SRC such as 0.1" if split == "val" else ""
+            hint = "; val= is a JSON or a share of SRC such as 0.1" if split == "val" and len(sources) > 1 else ""
             raise ConfigError(f"{source.annotations}: no such file{hint}")
         if not source.images.is_dir():
             raise ConfigError(f"{source.images}: no such folder; FOLDER is where the file names in the JSON start")

@@ -60,16 +60,7 @@ def make_shapes(root: str | Path, train: int = 128, val: int = 32, size: int = 3
 
 
 def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tuple[int, float, float, float, float]]]:
-    """Return one image and its boxes.
-
-    Args:
-        rng: Source of everything random.
-        size: Side of the image, pixels.
-
-    Returns:
-        BGR image of shape (size, size, 3), uint8, and (class, x, y, width, height) per object, centre and size
-        relative to the image.
-    """
+    """Return a BGR image of shape (size, size, 3), uint8, and (class, x, y, width, height) per object."""
     image = _texture(rng, size, contrast=60)
     count = rng.integers(OBJECTS[0], OBJECTS[1] + 1)
     boxes: list[np.ndarray] = []
@@ -130,5 +121,5 @@ def _polygon(radii: np.ndarray, turn: float) -> np.ndarray:
 
 
 def _apart(a: np.ndarray, b: np.ndarray, gap: float) -> bool:
-    """Whether two boxes [[x0, y0], [x1, y1]] are at least `gap` from each other, across or down."""
+    """Return whether two boxes [[x0, y0], [x1, y1]] are at least `gap` from each other, across or down."""
     return bool((np.maximum(a[0], b[0]) - np.minimum(a[1], b[1])).max() >= gap)
