@@ -1,4 +1,4 @@
-"""Measure conversions of synthetic sets up to COCO's size: seconds, peak memory, and how a killed run goes on.
+"""Measure conversions of synthetic datasets up to COCO's size: seconds and peak memory.
 
     python scripts/benchmark_data.py FOLDER [--images 10000,30000,118287] [--out results/data-scale.json]
 
@@ -16,9 +16,8 @@ import os
 import platform
 import resource
 import shutil
-import signal
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
@@ -35,7 +34,7 @@ SIDE = 64  # pixels
 
 
 def make_source(folder: Path, images: int) -> None:
-    """Write the same set as a VOC folder and as a COCO JSON, which share their images."""
+    """Write the same dataset as a VOC folder and as a COCO JSON, which share their images."""
     rng = np.random.default_rng(0)
     names = [f"{i:012}" for i in range(images)]
     owners = np.sort(rng.integers(0, images, round(images * OBJECTS_PER_IMAGE)))
@@ -69,15 +68,15 @@ def make_source(folder: Path, images: int) -> None:
 
 
 def convert(kind: str, folder: Path, dest: Path) -> None:
-    """Convert the source in one of its two forms."""
+    """Convert the source in one of its two formats."""
     if kind == "voc":
         convert_voc(folder, dest)
     elif kind == "coco":
         convert_coco_json(folder / "src.json", folder / "JPEGImages", dest, val="0.1")
 
 
-def measured(convert: Callable[..., None], arguments: tuple, queue: multiprocessing.Queue) -> None:
-    """Run in a process of its own, and tell seconds and the peak of memory."""
+def measure(arguments: tuple, queue: multiprocessing.Queue) -> None:
+    """Run in a process of its own, and report seconds and the peak of memory."""
     started = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     begin = time.perf_counter()
     convert(*arguments)
@@ -86,45 +85,20 @@ def measured(convert: Callable[..., None], arguments: tuple, queue: multiprocess
     queue.put({"seconds": round(seconds, 1), "started_mb": started // 1024, "peak_mb": peak // 1024})
 
 
-def run(kind: str, folder: Path, dest: Path, stop: Callable[[], bool]) -> dict[str, Any]:
-    """Convert in a process of its own; return its figures, none after killing it because `stop` said so."""
-    context = multiprocessing.get_context("spawn")
-    queue = context.Queue()
-    process = context.Process(target=measured, args=(convert, (kind, folder, dest), queue))
-    process.start()
-    while process.is_alive():
-        if stop():
-            os.kill(process.pid, signal.SIGKILL)
-            process.join()
-            return {}
-        process.join(0.05)
-    return queue.get(timeout=10)
-
-
 def benchmark(folder: Path, images: int) -> Iterator[dict[str, Any]]:
-    """Yield a row per form of the source and kind of run."""
-    maker = multiprocessing.get_context("spawn").Process(target=make_source, args=(folder / "src", images))
+    """Yield a row per format of the source."""
+    context = multiprocessing.get_context("spawn")
+    maker = context.Process(target=make_source, args=(folder / "src", images))
     maker.start()  # in a process of its own: a process starts with the peak of the one that started it
     maker.join()
     for kind in ("voc", "coco"):
-        killed = folder / f"{kind}-killed"
-
-        def is_half_done(train: Path = killed / "images/train") -> bool:
-            return train.is_dir() and sum(1 for _ in os.scandir(train)) > images * 0.4
-
-        def is_never() -> bool:
-            return False
-
-        for name, dest, stop in (
-            ("first", folder / kind, is_never),
-            ("again", folder / kind, is_never),
-            ("killed", killed, is_half_done),
-            ("after the kill", killed, is_never),
-        ):
-            figures = run(kind, folder / "src", dest, stop)
-            yield {"images": images, "objects": round(images * OBJECTS_PER_IMAGE), "form": kind, "run": name} | figures
+        queue = context.Queue()
+        process = context.Process(target=measure, args=((kind, folder / "src", folder / kind), queue))
+        process.start()
+        row = {"images": images, "objects": round(images * OBJECTS_PER_IMAGE), "format": kind}
+        yield row | queue.get(timeout=3600)
+        process.join()
         shutil.rmtree(folder / kind)
-        shutil.rmtree(killed)
     shutil.rmtree(folder / "src")
 
 

@@ -68,6 +68,16 @@ def make_coco(folder, split, boxes_per_image, categories=((1, "person"), (3, "ca
     return folder
 
 
+def labels(dest, split, name):
+    """Return the rows of a label as numbers."""
+    return [list(map(float, row.split())) for row in (dest / f"labels/{split}/{name}.txt").read_text().splitlines()]
+
+
+def record(dest):
+    """Return what conversion.json says."""
+    return json.loads((dest / "conversion.json").read_text())
+
+
 def tree(folder, times=True):
     """Return what a folder holds: content and, if wanted, inode and time of the last change of each file."""
     return {

@@ -6,7 +6,8 @@ import pytest
 from ultralytics.utils import YAML
 
 from ultralytics_sgdm.configs import CFG
-from ultralytics_sgdm.data import files, make_shapes, shapes
+from ultralytics_sgdm.data import make_shapes, shapes
+from ultralytics_sgdm.errors import ConfigError
 
 
 def digest(root):
@@ -78,23 +79,22 @@ def test_each_box_is_tight_around_one_shape_that_is_seen_whole_and_apart_from_th
     assert low.min() >= -1e-9 and high.max() <= 1 + 1e-9
 
 
-@pytest.mark.parametrize("when", [1, 5, 13, 19])
-def test_an_interrupted_set_is_completed(small, monkeypatch, when):
-    whole = digest(small("whole"))
-    calls = []
-    write = shapes.write_file
-
-    def failing(path, content):
-        calls.append(path)
-        if len(calls) == when:
-            path.with_name(f"{path.name}{files.PART}").write_bytes(content[:10])
-            raise KeyboardInterrupt
-        write(path, content)
-
-    monkeypatch.setattr(shapes, "write_file", failing)
-    with pytest.raises(KeyboardInterrupt):
-        small("broken")
+@pytest.mark.parametrize("when", [1, 7, 9])
+def test_an_interrupted_dataset_is_not_there_and_another_one_is_kept(small, monkeypatch, tmp_path, when):
+    calls = iter(range(when))
+    draw = shapes.draw
+    monkeypatch.setattr(shapes, "draw", lambda *a: draw(*a) if next(calls, None) is not None else 1 / 0)
+    with pytest.raises(ZeroDivisionError):
+        small()
+    assert not any(tmp_path.iterdir())
     monkeypatch.undo()
-    broken = small("broken")
-    assert not (broken.parent / "broken/images/val.partial").exists()
-    assert digest(broken) == whole
+    before = digest(small())
+    with pytest.raises(
+        ConfigError, match=r"has .'train': 6, 'val': 4. images, not .'train': 7, 'val': 4.; name another"
+    ):
+        make_shapes(tmp_path / "set", train=7, val=4, size=96)
+    assert digest(tmp_path / "set") == before
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/x").touch()
+    with pytest.raises(ConfigError, match="mine exists and is left as it is"):
+        small("mine")

@@ -1,8 +1,7 @@
-"""COCO's annotation files (`instances_SPLIT.json`), and all that are written like them, to the layout of Ultralytics.
+"""COCO's annotation files (`instances_SPLIT.json`), and all that are written like them.
 
-Ultralytics' own `convert_coco` starts a new folder each time, appends to labels, and neither checks images nor counts.
-The file is untrusted: nothing in it stops the conversion but a file that is none of COCO's, and each image or object
-that is not used is told with the reason.
+The file is untrusted: nothing in it stops the conversion but a file that is not one of COCO's, and each image or object
+that is left out has a line with the reason.
 """
 
 from __future__ import annotations
@@ -12,7 +11,7 @@ import hashlib
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
@@ -20,14 +19,15 @@ from typing import Any, NamedTuple
 import numpy as np
 from ultralytics.utils import LOGGER, NUM_THREADS, TQDM
 
-from ..configs import ConfigError
+from ..errors import ConfigError
 from .boxes import guess_boxes, in_pixels
-from .images import BadImageError, inspect_image
-from .journal import Journal
-from .layout import Expected, Object, Sample, Split, check_choice, check_id, claimed, class_names, write_set
-from .update import shorten
+from .dataset import BadDataError, Dataset, Object, Sample, Split, check_options, class_names, plural
+from .folders import PLACING, check_new
+from .images import check_id, inspect_image
+from .yolo import write_dataset
 
-LARGEST_MASK = 1 << 28  # pixels of an uncompressed mask
+BOX_MODES = {0: "XYXY_ABS", 1: "XYWH_ABS", 2: "XYXY_REL", 3: "XYWH_REL", 4: "XYWHA_ABS"}  # of Detectron2
+BAD = (ValueError, KeyError, TypeError, AttributeError, OverflowError)  # what a wrong value in the file can raise
 
 
 class Source(NamedTuple):
@@ -49,62 +49,47 @@ def convert_coco_json(
     images: str = "hardlink",
     strict: bool = False,
 ) -> Path:
-    """Convert a COCO JSON and its folder of images into a set that data= takes: `yolo sgdm coco SRC.json FOLDER DEST`.
+    """Convert a COCO JSON and its images into a dataset that data= takes: `yolo sgdm coco SRC.json FOLDER DEST`.
 
-    An interrupted conversion is completed, a complete one is left as it is. Boxes are taken as they are, or from the
-    outline of an object that has none.
+    DEST appears when it is complete; nothing that exists is changed. Boxes are taken as they are, from the outline of
+    an object that has none, or as the upright box around one that `attributes.rotation` turns.
 
     Args:
         src: Annotation file; only read.
         folder: Folder that the file names in it start from; only read.
-        dest: Folder of the new set, see `layout`.
+        dest: New folder of the dataset: images, labels, lists, `data.yaml`, and `conversion.json` with all counts and
+            what was left out.
         val: Annotation file of the validation split, or the share of the images of SRC that are held out, such as 0.1,
-            the same ones in every run. Without it, SRC becomes a validation split, for `yolo val`, and there is none to
+            the same ones in every run. Default: SRC becomes a validation split, for `yolo val`, and there is none to
             train on.
-        val_folder: Folder of the images of val=; without it, that of SRC.
-        test: Annotation file of a test split.
-        test_folder: Folder of the images of test=; without it, that of SRC.
+        val_folder: Folder of the images of val=; default: that of SRC.
+        test: Annotation file of a test split; default: no test split.
+        test_folder: Folder of the images of test=; default: that of SRC.
         classes: Class names in the order of their numbers, "a,b" or the path of a `.txt` with one a line; objects of
-            other classes are left out. Without it, all categories of SRC in the order of their ids.
+            other classes are left out. Default: all categories of SRC in the order of their ids.
         images: "hardlink", "copy" or "symlink" the images.
-        strict: Refuse the whole set if anything would be skipped.
+        strict: Refuse the whole dataset if anything would be left out.
 
     Returns:
-        The data set's YAML, for `yolo train data=`.
+        The YAML of the dataset, for `yolo train data=`.
 
     Raises:
-        ConfigError: If an argument or a file is not usable; the message names the fix.
+        ConfigError: If an argument or a file cannot be used; the message names the fix.
     """
-    check_choice("strict", strict, (True, False))
-    dest, share = Path(dest).resolve(), _share(str(val))
-    for split, file, place in (("val", val, val_folder), ("test", test, test_folder)):
-        if place and (not file or (split == "val" and share)):
-            where = (
-                f"{split}={file} holds out images of SRC" if file else f"there is no {split}= whose images are there"
-            )
-            raise ConfigError(f"{split}_folder={place}: {where}; give {split}=FILE.json, or leave {split}_folder= out")
-    given = {"train": (src, folder), "val": (val, val_folder or folder), "test": (test, test_folder or folder)}
-    if share or not val:
-        del given["val"]
+    share = _parse_share(str(val))
+    for split, file, place in (("val", "" if share else val, val_folder), ("test", test, test_folder)):
+        if place and not file:
+            raise ConfigError(f"{split}_folder={place}: there is no {split}=FILE.json whose images are there")
+    given = {"train": (src, folder), "val": ("" if share else val, val_folder), "test": (test, test_folder)}
     if not val:
-        given = {"val": given.pop("train"), **given}
-    sources = {
-        split: Source(Path(file).resolve(), Path(place).resolve())
-        for split, (file, place) in given.items()
-        if str(file)
-    }
-    for source in sources.values():
-        if not source.images.is_dir():
-            raise ConfigError(f"{source.images}: no such folder; FOLDER is where the file names in the JSON start")
-        if dest.is_relative_to(source.images):
-            raise ConfigError(f"{dest} lies in the source {source.images}, which is only read; choose another folder")
-    splits: tuple[str, ...] = ("train", "val", "test")
-    roles = {split: split for split in splits if split in sources or (split == "val" and share)}
-    return convert_coco(sources, dest, roles, images, strict, classes=class_names(classes), share=share)
+        given = {"val": (src, folder), "test": given["test"]}
+    files = {split: (file, place or folder) for split, (file, place) in given.items() if str(file)}
+    sources = {split: Source(Path(file).resolve(), Path(place).resolve()) for split, (file, place) in files.items()}
+    return convert_coco(sources, Path(dest).resolve(), images, strict, classes=class_names(classes), share=share)
 
 
-def _share(val: str) -> float:
-    """Return the share that val= holds out, or 0 if it is none."""
+def _parse_share(val: str) -> float:
+    """Return the share that val= holds out, or 0 if it is a file."""
     try:
         share = float(val)
     except ValueError:
@@ -117,233 +102,205 @@ def _share(val: str) -> float:
 def convert_coco(
     sources: Mapping[str, Source],
     dest: Path,
-    roles: Mapping[str, str],
     images: str = "hardlink",
     strict: bool = False,
-    expected: Mapping[str, Expected] | None = None,
+    expected: Mapping[str, Mapping[str, int]] | None = None,
     classes: Sequence[str] | None = None,
     share: float = 0,
+    files: Mapping[str, Path] | None = None,
 ) -> Path:
-    """Convert COCO annotations, complete an interrupted conversion, or leave a complete one as it is.
+    """Convert the annotations of each split, its classes in the order of their ids and without crowds.
 
-    Classes are numbered in the order of COCO's category ids, as Ultralytics does (80 of the numbers 1 to 90). Objects
-    marked `iscrowd` are left out, as Ultralytics does and as COCO's evaluation ignores them; the record counts them as
-    difficult.
-
-    Args:
-        sources: Where each split comes from; only read.
-        dest: Folder of the new set, see `layout`.
-        roles: Split of each of Ultralytics' roles, see `layout.write_set`.
-        images: "hardlink", "copy" or "symlink" the images.
-        strict: Refuse the whole set if anything would be skipped.
-        expected: Published counts, see `layout.write_set`.
-        classes: Class names in the order of their numbers; without it, all categories.
-        share: Share of the split "train" that becomes the split "val".
-
-    Returns:
-        The data set's YAML.
-
-    Raises:
-        ConfigError: If a file is no COCO annotation, or as `layout.write_set`.
+    `share` is that of the split "train" that becomes "val"; `expected` and `files` are those of `write_dataset`.
     """
-    places = {split: [str(s) for s in source] for split, source in sources.items()}
-    options: dict[str, Any] = {"source": places, "images": images}
-    options |= {k: v for k, v in {"classes": classes, "val": share}.items() if v}
-    with claimed(dest, options, roles.values()) as journal:
-        found: dict[str, Split] = {}
-        categories: dict[int, str] = {}
-        for split, source in sources.items():
-            found[split], names = _read_split(split, source, journal)
-            if names != categories and categories:
-                raise ConfigError(f"{source.annotations}: its categories are not those of the other splits")
-            categories = names
-        if share:
-            found = _hold_out(found, share)
-        boxes = guess_boxes(found.values())
-        boxes = boxes if boxes == "fraction" else "zero"
-        found = {split: in_pixels(found[split], boxes) for split in found}
-        notes = {"boxes": boxes} if boxes == "fraction" else {}
-        in_order = classes or [name for _, name in sorted(categories.items())]
-        return write_set(dest, found, roles, in_order, options, notes, (), strict, expected)
+    check_options(images=(images, PLACING), strict=(strict, (True, False)))
+    for split, source in sources.items():
+        if not source.annotations.is_file():
+            hint = "; val= is a JSON or a share of SRC such as 0.1" if split == "val" and len(sources) > 1 else ""
+            raise ConfigError(f"{source.annotations}: no such file{hint}")
+        if not source.images.is_dir():
+            raise ConfigError(f"{source.images}: no such folder; FOLDER is where the file names in the JSON start")
+        if dest.is_relative_to(source.images):
+            raise ConfigError(f"{dest} lies in the source {source.images}, which is only read; choose another folder")
+    check_new(dest)
+    found: dict[str, Split] = {}
+    categories: dict[Any, str] = {}
+    for split, source in sources.items():
+        read, annotations, names = _read_json(source.annotations)
+        if names != categories and categories:
+            raise ConfigError(f"{source.annotations}: its categories are not those of the other splits")
+        categories = names
+        found[split] = _read_split(split, source, read, annotations, categories)
+    if share:
+        found = _hold_out(found, share)
+    boxes = "fraction" if guess_boxes(found.values()) == "fraction" else "zero"
+    found = {name: in_pixels(split, boxes) for name, split in found.items()}
+    in_order = list(classes or [name for _, name in sorted(categories.items())])
+    places = {split: [str(place) for place in source] for split, source in sources.items()}
+    options = {"source": places, "classes": classes, "share": share, "images": images, "strict": strict}
+    return write_dataset(dest, Dataset(found, in_order, boxes), options, (), expected, files)
 
 
 def _hold_out(found: dict[str, Split], share: float) -> dict[str, Split]:
     """Move a share of the split "train" to a new split "val"; by the images' names, so that it is always the same."""
-    train = found["train"]
+    train = found.pop("train")
     samples = sorted(train.samples, key=lambda s: hashlib.sha256(s.id.encode()).digest())
     held = {s.id for s in samples[: round(len(samples) * share)]}
-    rest = Split([s for s in train.samples if s.id not in held], train.skipped, train.remarks)
-    return found | {"train": rest, "val": Split([s for s in train.samples if s.id in held])}
+    rest = Split([s for s in train.samples if s.id not in held], train.skipped, train.notes)
+    return {"train": rest, "val": Split([s for s in train.samples if s.id in held])} | found
 
 
-def _read_split(split: str, source: Source, journal: Journal) -> tuple[Split, dict[int, str]]:
-    """Return the samples of a split, their boxes as written, and its categories by id."""
-    LOGGER.info(f"Reading {source.annotations}")
+def _read_json(file: Path) -> tuple[list[Any], list[Any], dict[Any, str]]:
+    """Return images and annotations of a file, as they are there, and its categories by id."""
+    LOGGER.info(f"Reading {file}")
     try:
-        with source.annotations.open(encoding="utf-8-sig") as f:
-            data = json.load(f, object_pairs_hook=_without_outline)
-        pairs = list(dict.fromkeys((c["id"], " ".join(str(c["name"]).split())) for c in data["categories"]))
-        if nameless := [c["id"] for c in data["categories"] if c["name"] is None or not str(c["name"]).strip()]:
-            raise ValueError(f"category {nameless[0]} has no name")
-        sorted(pairs), "".join(name for _, name in pairs).encode()
-        images, annotations = list(data["images"]), list(data["annotations"])
+        with file.open(encoding="utf-8-sig") as f:
+            data = json.load(f, object_hook=_drop_outline)
+        pairs = sorted({(c["id"], " ".join((c["name"] or "").split())) for c in data["categories"]})
+        for place, what in enumerate(("id", "name")):
+            for value, number in Counter(pair[place] for pair in pairs).items():
+                if number > 1 or not str(value).encode():
+                    raise ValueError(f"{number} categories of {what} {value!r}")
+        return list(data["images"]), list(data["annotations"]), dict(pairs)
     except OSError as e:
-        raise ConfigError(f"{source.annotations}: {e.strerror}") from e
-    except json.JSONDecodeError as e:
-        where = f"{source.annotations}:{e.lineno}"
-        raise ConfigError(f"{where}: no JSON from column {e.colno} on ({e.msg}); mend it, or export it again") from e
-    except UnicodeDecodeError as e:
-        raise ConfigError(f"{source.annotations}: not UTF-8 ({e}); save it as UTF-8") from e
-    except (ValueError, KeyError, TypeError, RecursionError) as e:
+        raise ConfigError(f"{file}: {e.strerror}") from e
+    except (json.JSONDecodeError, UnicodeDecodeError) as e:
+        raise ConfigError(f"{file}: not JSON in UTF-8 ({e}); fix it, or export it again") from e
+    except (*BAD, RecursionError) as e:
         raise ConfigError(
-            f"{source.annotations} is no COCO instances file ({type(e).__name__}: {e}); it must be an object with "
+            f"{file} is not a COCO instances file ({type(e).__name__}: {e}); it must be an object with "
             "lists of images, annotations, and categories of an id and a name each"
         ) from e
-    del data
-    for what, place, fix in (("id", 0, "give them two ids"), ("name", 1, "give them one id")):
-        repeated = [value for value, number in Counter(pair[place] for pair in pairs).items() if number > 1]
-        if repeated:
-            them = " and ".join(f"{name!r} (id {key})" for key, name in pairs if repeated[0] in {key, name})
-            raise ConfigError(f"{source.annotations}: categories of one {what}: {them}; {fix}")
-    categories = dict(pairs)
-    return _with_images(split, source, images, annotations, categories, journal), categories
 
 
-def _without_outline(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
-    """Drop what most of the memory would go to (the file of 2017's training split has 448 MB), except a missing box.
-
-    Raises:
-        ValueError: If a key is there twice.
-    """
-    value = dict(pairs)
-    if len(value) < len(pairs):
-        key = Counter(key for key, _ in pairs).most_common(1)[0][0]
-        raise ValueError(f"{_short(key)!r} is there twice in one object")
+def _drop_outline(value: dict[str, Any]) -> dict[str, Any]:
+    """Drop what most of the memory would go to (the file of 2017's training split has 448 MB), except a missing box."""
     outline = value.pop("segmentation", None)
-    if outline and not value.get("bbox"):
-        value["bbox"] = _box_around(outline)
+    if isinstance(outline, list) and value.get("bbox") in (None, [], [0, 0, 0, 0]):
+        with contextlib.suppress(*BAD):
+            points = np.concatenate([np.asarray(polygon, float).reshape(-1, 2) for polygon in outline])
+            (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
+            box = [left, top, right - left, bottom - top]
+            value |= {"bbox": box, "bbox_mode": 1, "attributes": None}  # an outline is rotated already
     return value
 
 
-def _box_around(outline: Any) -> list[float] | None:
-    """Return the box of polygons or of a mask as uncompressed runs, or None."""
-    try:
-        if isinstance(outline, dict):
-            height, width = map(int, outline["size"])
-            runs = np.asarray(outline["counts"], np.int64)
-            if not 0 < height * width <= LARGEST_MASK or runs.sum() != height * width or runs.min() < 0:
-                return None
-            mask: np.ndarray = np.repeat(np.arange(len(runs)) % 2 == 1, runs).reshape(width, height)
-            xs, ys = mask.any(1).nonzero()[0], mask.any(0).nonzero()[0]
-            return [int(xs[0]), int(ys[0]), int(xs[-1] - xs[0] + 1), int(ys[-1] - ys[0] + 1)]
-        points = np.concatenate([np.asarray(polygon, float).reshape(-1, 2) for polygon in outline])
-        (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
-        return [left, top, right - left, bottom - top]
-    except (ValueError, KeyError, TypeError, IndexError, OverflowError):
-        return None
+class _Ids:
+    """The ids of a list, also found as a text where the id is a number, or the other way round, if only one fits."""
+
+    def __init__(self, ids: Iterable[Any]) -> None:
+        self.known = set(ids)
+        self.by_text = defaultdict(list)
+        for key in self.known:
+            self.by_text[str(key)].append(key)
+        self.matched = 0
+
+    def find(self, key: Any) -> Any:
+        """Return the id that is meant, or `key` itself if none is."""
+        near = [] if key in self.known else self.by_text[str(key).strip()]
+        self.matched += len(near) == 1
+        return near[0] if len(near) == 1 else key
 
 
-def _with_images(
-    split: str,
-    source: Source,
-    images: Sequence[Any],
-    annotations: Sequence[Any],
-    categories: Mapping[Any, str],
-    journal: Journal,
+def _read_split(
+    split: str, source: Source, images: Sequence[Any], annotations: Sequence[Any], categories: Mapping[Any, str]
 ) -> Split:
+    """Return the samples of a split, their boxes as annotated."""
     result = Split()
-    place = f"{source.annotations.name} annotation "
-    objects: dict[Any, list[Object]] = defaultdict(list)
-    if again := _repeated_ids(annotations):
-        them = ", ".join(map(_short, shorten(again)))
-        result.remarks.append(f"{source.annotations.name}: ids of several annotations, each of which is taken: {them}")
-    for number, a in enumerate(annotations):
-        try:
-            objects[a["image_id"]].append(_object(a, number, categories))
-        except (ValueError, KeyError, TypeError, AttributeError, OverflowError) as e:
-            where = a.get("id", f"number {number}") if isinstance(a, dict) else f"number {number}"
-            result.skipped.append(f"{place}{_short(where)}: {_short(f'no {e}' if isinstance(e, KeyError) else e)}")
-    files: dict[Any, set[str]] = defaultdict(set)  # by id
+    file = source.annotations.name
+    names: dict[Any, set[str]] = defaultdict(set)  # of the images of an id
     for image in images:
         with contextlib.suppress(KeyError, TypeError):
-            files[image["id"]].add(str(PurePosixPath(str(image["file_name"]))))
-    entries: dict[str, tuple[Any, list[Any]]] = {}  # image and its ids, by name without suffix
+            names[image["id"]].add(str(PurePosixPath(str(image["file_name"]))))
+    objects = _collect_objects(file, annotations, categories, _Ids(names), result)
+    entries: dict[str, tuple[Any, list[Object]]] = {}  # image and its objects, by name without suffix
     for number, image in enumerate(images):
-        key = None
+        own: list[Object] = []
         try:
-            file_name, key = str(image["file_name"]), image["id"]
+            file_name = str(image["file_name"])
+            own = objects.pop(image["id"], [])
             name = check_id(file_name.rpartition(".")[0] if "." in file_name else file_name)
-            if len(files[key]) > 1:
-                raise BadImageError(f"its id, {_short(key)}, is another image's too; nobody knows whose an object is")
-            first, keys = entries.setdefault(name, (image, []))
-            if PurePosixPath(str(first["file_name"])) != PurePosixPath(file_name):
-                raise BadImageError("there is another image of this name, and both would have one label")
-            if keys:
-                result.remarks.append(
-                    f"{source.annotations.name} image {_short(file_name)}: again; its objects are added"
-                )
-            keys.append(key)
-        except (BadImageError, KeyError, TypeError) as e:
+            if len(names[image["id"]]) > 1:
+                raise BadDataError(f"another image has its id, {_short(image['id'])}, too; whose objects are they?")
+            if name in entries:
+                if PurePosixPath(str(entries[name][0]["file_name"])) != PurePosixPath(file_name):
+                    raise BadDataError("there is another image of this name, and both would have one label")
+                result.notes.append(f"{file} image {_short(file_name)}: again; its objects are added")
+            entries.setdefault(name, (image, []))[1].extend(own)
+        except (BadDataError, KeyError, TypeError) as e:
             what = _short(image.get("file_name", "")) if isinstance(image, dict) else ""
-            reason = str(e) if isinstance(e, BadImageError) else "no file_name or id"
-            with contextlib.suppress(TypeError):
-                lost = len(objects.pop(key, []))
-                reason += f"; with its {lost} objects" if lost else ""
-            result.skipped.append(f"{source.annotations.name} image {what or f'number {number}'}: {reason}")
+            reason = str(e) if isinstance(e, BadDataError) else "no file_name or id"
+            result.skipped.append(f"{file} image {what or f'number {number}'}: {reason}{_lost(own)}")
     with ThreadPool(NUM_THREADS) as pool:
-        pictures = pool.imap(
-            lambda entry: _inspect(source.images, *entry, journal), ((n, i) for n, (i, _) in entries.items())
-        )
-        for (name, (_, keys)), picture in TQDM(
-            zip(entries.items(), pictures, strict=True), desc=f"Reading {split}", total=len(entries)
-        ):
-            its = [o for key in keys for o in objects.pop(key, [])]
-            if isinstance(picture, str):
-                result.skipped.append(picture + (f"; with its {len(its)} objects" if its else ""))
+        samples = pool.imap(lambda entry: _inspect(source, entry[0], *entry[1]), entries.items())
+        for sample in TQDM(samples, desc=f"Reading {split}", total=len(entries)):
+            if isinstance(sample, str):
+                result.skipped.append(sample)
             else:
-                image, width, height, intact = picture
-                result.samples.append(Sample(name, image, width, height, intact, place, its))
+                result.samples.append(sample)
     for key, rest in objects.items():
-        result.skipped += [f"{place}{o.where}: no image {_short(repr(key))} for this {o.name}" for o in rest]
+        result.skipped += [f"{file} annotation {o.where}: no image {_short(repr(key))} for this {o.name}" for o in rest]
     return result
 
 
-def _repeated_ids(annotations: Sequence[Any]) -> list[str]:
-    ids = Counter(str(a["id"]) for a in annotations if isinstance(a, dict) and a.get("id") is not None)
-    return [key for key, number in ids.items() if number > 1]
+def _lost(objects: Sequence[Object]) -> str:
+    return f"; with its {plural(len(objects), 'object')}" if objects else ""
 
 
-def _inspect(folder: Path, name: str, image: Mapping[str, Any], journal: Journal) -> tuple[Path, int, int, bool] | str:
-    """Return what a sample needs to know of its image, or why it is not used."""
-    file_name = str(image["file_name"])
-    path = folder / f"{name}{Path(file_name).suffix}"
-    try:
-        return path, *journal(inspect_image, path, _size(image))
-    except BadImageError as e:
-        return f"{_short(file_name)}: {e}"
+def _collect_objects(
+    file: str, annotations: Sequence[Any], categories: Mapping[Any, str], images: _Ids, result: Split
+) -> dict[Any, list[Object]]:
+    """Return the objects by the id of their image; `result` gets a line for each annotation that is not one."""
+    objects: dict[Any, list[Object]] = defaultdict(list)
+    kinds = _Ids(categories)
+    for number, a in enumerate(annotations):
+        where = _short(a.get("id", f"number {number}")) if isinstance(a, dict) else f"number {number}"
+        try:
+            objects[images.find(a["image_id"])].append(_read_object(a, where, categories, kinds))
+        except BAD as e:
+            result.skipped.append(f"{file} annotation {where}: {_short(f'no {e}' if isinstance(e, KeyError) else e)}")
+    for name, matched in (("image_id", images.matched), ("category_id", kinds.matched)):
+        if matched:
+            result.notes.append(f"{file}: {name} is text where id is a number, or a number where id is text; matched")
+    return objects
 
 
-def _size(image: Mapping[str, Any]) -> tuple[int, int] | None:
-    width, height = image.get("width", 0), image.get("height", 0)
-    return (width, height) if all(isinstance(side, (int, float)) and side > 0 for side in (width, height)) else None
-
-
-def _object(a: Mapping[str, Any], number: int, categories: Mapping[Any, str]) -> Object:
-    """Return an annotation as an object, its box as written.
-
-    Raises:
-        ValueError, KeyError, TypeError, AttributeError, OverflowError: If it is none.
-    """
-    if a["category_id"] not in categories:
-        raise ValueError(f"no category {a['category_id']}")
-    if not a.get("bbox"):
-        raise ValueError("neither bbox nor an outline to take one from (compressed masks are not read)")
-    left, top, width, height = map(float, a["bbox"])
-    if not all(map(math.isfinite, (left, top, width, height))):
-        raise ValueError(f"bbox {a['bbox']}")
+def _read_object(a: Mapping[str, Any], where: str, categories: Mapping[Any, str], kinds: _Ids) -> Object:
+    """Return an annotation as an object, its box as annotated; raise one of `BAD` if it is not one."""
+    category = kinds.find(a["category_id"])
+    if category not in categories:
+        raise ValueError(f"no category {category}")
+    box, mode, attributes = a.get("bbox"), a.get("bbox_mode", 1), a.get("attributes")
+    if any(a.get("keypoints") or ()) and not any(box or ()):
+        raise ValueError("keypoints without bbox")
+    if not box:
+        raise ValueError("neither bbox nor polygons to take one from")
+    mode = BOX_MODES.get(mode, mode) if isinstance(mode, int) else str(mode).rpartition(".")[2]
+    if mode not in {"XYXY_ABS", "XYWH_ABS"}:
+        raise ValueError(f"bbox_mode {mode} is not read, only XYXY_ABS and XYWH_ABS")
+    if len(box) != 4:
+        raise ValueError(f"a bbox of {plural(len(box), 'value')}, not 4")
+    left, top, right, bottom = map(float, box)
+    if mode == "XYWH_ABS":
+        right, bottom = left + right, top + bottom
+    angle = float((isinstance(attributes, dict) and attributes.get("rotation")) or 0)  # of CVAT, in degrees
+    if not all(map(math.isfinite, (left, top, right, bottom, angle))):
+        raise ValueError(f"bbox {box}, rotation {angle:g}")
     is_crowd = str(a.get("iscrowd", 0)).lower() in {"1", "1.0", "true"}
-    where = _short(a.get("id", f"number {number}"))
-    return Object(categories[a["category_id"]], left, top, left + width, top + height, is_crowd, where)
+    return Object(categories[category], left, top, right, bottom, is_crowd, where, angle % 360 or None)
+
+
+def _inspect(source: Source, name: str, image: Mapping[str, Any], objects: list[Object]) -> Sample | str:
+    """Return an image with its objects, or why it is left out."""
+    file_name = str(image["file_name"])
+    path = source.images / f"{name}{Path(file_name).suffix}"
+    size = (image.get("width", 0), image.get("height", 0))
+    known = all(isinstance(side, (int, float)) and side > 0 for side in size)
+    try:
+        where = f"{source.annotations.name} annotation "
+        return Sample(name, path, *inspect_image(path, size if known else None), where, objects)
+    except BadDataError as e:
+        return f"{_short(file_name)}: {e}{_lost(objects)}"
 
 
 def _short(value: Any) -> str:

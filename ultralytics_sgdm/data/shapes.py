@@ -1,4 +1,4 @@
-"""A detection set that the package draws itself: rotated shapes of several sizes, apart, on noisy textures.
+"""A detection dataset that the package draws itself: rotated shapes of several sizes, apart, on noisy textures.
 
 Small enough that a first run anywhere finds nearly all of them, hard enough that a detector has to learn: colour tells
 nothing about the class.
@@ -11,10 +11,10 @@ from pathlib import Path
 import cv2
 import numpy as np
 
-from .files import locked, write_file
+from ..errors import ConfigError
+from .folders import new_folder
 
 CLASSES = ("disc", "ring", "square", "triangle", "star", "arrow")  # Ultralytics counts them with an s: "2 arrows"
-SPLITS = ("train", "val")
 OBJECTS = 3, 7  # in an image, fewest and most
 RADII = 0.07, 0.2  # of the circle around a shape, relative to the image
 TRIES = 200  # to place the objects of an image
@@ -23,53 +23,44 @@ VISIBLE = 60  # levels between a shape and what is behind it, in the channel whe
 
 
 def make_shapes(root: str | Path, train: int = 128, val: int = 32, size: int = 320, seed: int = 0) -> Path:
-    """Draw the set in YOLO layout (`images/SPLIT/*.jpg`, `labels/SPLIT/*.txt`) unless it is there already.
+    """Draw the dataset in YOLO layout (`images/SPLIT/*.jpg`, `labels/SPLIT/*.txt`) unless it is there already.
 
-    Each image depends only on its split, its number, `size` and `seed`. Files appear whole, and the folder of
-    validation images, the one that Ultralytics looks for, appears last; so an interrupted set is completed by the
-    next call.
+    Each image depends only on its split, its number, `size` and `seed`. The folder appears when all is in it.
 
     Args:
-        root: Folder of the set; nothing is written elsewhere.
+        root: Folder of the dataset; nothing is written elsewhere.
         train: Number of training images.
         val: Number of validation images.
         size: Side of the square images, pixels.
-        seed: Seed of the whole set.
+        seed: Seed of the whole dataset.
 
     Returns:
         `root`.
+
+    Raises:
+        ConfigError: If something else is there.
     """
-    root = Path(root)
-    root.mkdir(parents=True, exist_ok=True)
-    with locked(root / ".lock"):
-        for number, (split, count) in enumerate(zip(SPLITS, (train, val), strict=True)):
-            final = root / "images" / split
-            images = final if split == "train" or final.is_dir() else final.with_name("val.partial")
-            labels = root / "labels" / split
-            for folder in (images, labels):
-                folder.mkdir(parents=True, exist_ok=True)
+    root = Path(root).resolve()
+    counts = {"train": train, "val": val}
+    there = {split: sum(1 for _ in root.glob(f"images/{split}/*.jpg")) for split in counts}
+    if (root / "images").is_dir() and there != counts:
+        raise ConfigError(f"{root} has {there} images, not {counts}; name another folder")
+    if (root / "images").is_dir():
+        return root
+    with new_folder(root) as part:
+        for number, (split, count) in enumerate(counts.items()):
+            for kind in ("images", "labels"):
+                (part / kind / split).mkdir(parents=True)
             for i in range(count):
-                image, label = images / f"{i:04}.jpg", labels / f"{i:04}.txt"
-                if not (image.exists() and label.exists()):
-                    pixels, boxes = draw(np.random.default_rng([seed, number, i]), size)
-                    rows = (f"{c} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in boxes)
-                    write_file(label, "".join(rows).encode())
-                    write_file(image, cv2.imencode(".jpg", pixels)[1].tobytes())
-            images.rename(final)
+                pixels, boxes = draw(np.random.default_rng([seed, number, i]), size)
+                rows = (f"{c} {x:.6f} {y:.6f} {w:.6f} {h:.6f}\n" for c, x, y, w, h in boxes)
+                (part / f"labels/{split}/{i:04}.txt").write_text("".join(rows))
+                cv2.imencode(".jpg", pixels)[1].tofile(part / f"images/{split}/{i:04}.jpg")
     return root
 
 
 def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tuple[int, float, float, float, float]]]:
-    """Return one image and its boxes.
-
-    Args:
-        rng: Source of everything random.
-        size: Side of the image, pixels.
-
-    Returns:
-        BGR image of shape (size, size, 3), uint8, and (class, x, y, width, height) per object, centre and size
-        relative to the image.
-    """
+    """Return a BGR image of shape (size, size, 3), uint8, and (class, x, y, width, height) per object."""
     image = _texture(rng, size, contrast=60)
     count = rng.integers(OBJECTS[0], OBJECTS[1] + 1)
     boxes: list[np.ndarray] = []
@@ -130,5 +121,5 @@ def _polygon(radii: np.ndarray, turn: float) -> np.ndarray:
 
 
 def _apart(a: np.ndarray, b: np.ndarray, gap: float) -> bool:
-    """Whether two boxes [[x0, y0], [x1, y1]] are at least `gap` from each other, across or down."""
+    """Return whether two boxes [[x0, y0], [x1, y1]] are at least `gap` from each other, across or down."""
     return bool((np.maximum(a[0], b[0]) - np.minimum(a[1], b[1])).max() >= gap)

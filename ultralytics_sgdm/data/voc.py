@@ -1,44 +1,33 @@
-"""Pascal-VOC layout (`Annotations/*.xml`, `JPEGImages/`, `ImageSets/Main/*.txt`) to the layout of Ultralytics.
+"""Folders in Pascal-VOC layout: `Annotations/*.xml`, `JPEGImages/` and the lists in `ImageSets/Main/*.txt`.
 
-Annotations are untrusted (see `voc_xml`): no file name in them is followed out of the folder of the set. A complaint
-names the file and, where there is one, the line.
+Annotations are untrusted (see `voc_xml`): no file name in them is followed out of the folder. A line about what is left
+out names the file and the line or the object.
 """
 
 from __future__ import annotations
 
-import os
+import contextlib
+import functools
 import re
 from collections import defaultdict
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
+from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
 from ultralytics.utils import NUM_THREADS, TQDM
 
-from ..configs import ConfigError
+from ..errors import ConfigError
 from .boxes import BOXES, guess_boxes, in_pixels
-from .files import read_text
-from .images import BadImageError, inspect_image
-from .journal import Journal
-from .layout import (
-    DIFFICULT,
-    Expected,
-    Object,
-    Sample,
-    Split,
-    as_list,
-    check_choice,
-    check_id,
-    claimed,
-    class_names,
-    write_set,
-)
-from .voc_xml import Annotation, BadXMLError, read_xml, short
+from .dataset import BadDataError, Dataset, Sample, Split, as_list, check_options, class_names, plural
+from .folders import PLACING, check_new, read_text
+from .images import check_id, inspect_image
+from .voc_xml import LARGEST, read_xml, short
+from .yolo import write_dataset
 
 IMAGE_SETS = "ImageSets/Main"
 CLASS_LIST = re.compile(r"(.+?)\s+([+-]?[01])")  # NAME 1, NAME -1 (not in the class), NAME 0 (difficult)
-A_LINE = "a line is the name of an image without suffix; in the list of a class NAME 1, NAME 0 or NAME -1"
 
 
 def convert_voc(
@@ -54,105 +43,70 @@ def convert_voc(
     images: str = "hardlink",
     strict: bool = False,
 ) -> Path:
-    """Convert a folder in Pascal-VOC layout into a set that data= takes: `yolo sgdm voc SRC DEST`.
+    """Convert a folder in Pascal-VOC layout into a dataset that data= takes: `yolo sgdm voc SRC DEST`.
 
-    An interrupted conversion is completed, a complete one is left as it is.
+    DEST appears when it is complete; nothing that exists is changed.
 
     Args:
         src: Folder with `Annotations`, `JPEGImages` and `ImageSets/Main`; only read.
-        dest: Folder of the new set, see `layout`.
-        train: Lists of `ImageSets/Main` that make the training split, such as "trainval" or "train,val"; without it,
-            `train` or else `trainval`, or no training split if the folder has only lists of a validation or test set.
+        dest: New folder of the dataset: images, labels, lists, `data.yaml`, and `conversion.json` with all counts and
+            what was left out.
+        train: Lists of `ImageSets/Main` that make the training split, such as "trainval" or "train,val"; default:
+            `train` or else `trainval`, or no training split if the folder has only lists of a validation or test split.
             Lists of a class (`NAME 1`) give the images that are marked 1 or 0.
-        val: The same of the validation split; without it, `val` or else `test`.
-        test: The same of the test split; without it, `test` unless that is the validation split already.
+        val: The same of the validation split; default: `val` or else `test`.
+        test: The same of the test split; default: `test` unless that is the validation split already.
         classes: Class names in the order of their numbers, "a,b" or the path of a `.txt` with one a line; objects of
-            other classes are left out. Without it, the names found in the data, in alphabetical order.
+            other classes are left out. Default: the names found in the data, in alphabetical order.
         boxes: "voc" for integers counted from 1 whose last pixel is inside the box, "zero" for coordinates counted from
-            0, "fraction" for fractions of the picture, "auto" to tell by the data: "fraction" if no coordinate of the
-            set is above 1, "zero" if a box begins at 0 or more than 1 % have fractions.
+            0, "fraction" for fractions of the image, "auto" to tell by the data: "fraction" if no coordinate of the
+            dataset is above 1, "zero" if a box begins at 0 or more than 1 % have fractions.
         difficult: "drop" or "keep" the objects marked difficult in the training split.
-        val_difficult: The same for the other splits.
+        val_difficult: "drop" or "keep" the objects marked difficult in the other splits.
         images: "hardlink", "copy" or "symlink" the images.
-        strict: Refuse the whole set if anything would be skipped.
+        strict: Refuse the whole dataset if anything would be left out.
 
     Returns:
-        The data set's YAML, for `yolo train data=`.
+        The YAML of the dataset, for `yolo train data=`.
 
     Raises:
-        ConfigError: If an argument or the folder is not usable; the message names the fix.
+        ConfigError: If an argument or the folder cannot be used; the message names the fix.
     """
     src, dest = Path(src).resolve(), Path(dest).resolve()
     if not src.is_dir():
         raise ConfigError(
             f"{src}: {'not a folder' if src.exists() else 'no such folder'}; SRC is a folder in VOC layout"
         )
-    splits = _choose_lists(src, {"train": train, "val": val, "test": test})
+    lists = _choose_lists(src, {"train": train, "val": val, "test": test})
     if dest.is_relative_to(src):
         raise ConfigError(f"{dest} lies in the source {src}, which is only read; choose another folder")
-    return convert_image_sets(splits, dest, classes, boxes, difficult, val_difficult, images, strict)
+    options = {"classes": classes, "boxes": boxes, "difficult": difficult, "val_difficult": val_difficult}
+    return convert_lists(lists, dest, {**options, "images": images, "strict": strict})
 
 
-def convert_image_sets(
-    image_sets: Mapping[str, Sequence[Path]],
+def convert_lists(
+    lists: Mapping[str, Sequence[Path]],
     dest: Path,
-    classes: str | Sequence[str] | None = None,
-    boxes: str = "auto",
-    difficult: str = "drop",
-    val_difficult: str = "drop",
-    images: str = "hardlink",
-    strict: bool = False,
-    expected: Mapping[str, Expected] | None = None,
+    options: dict[str, Any],
+    expected: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Path:
-    """Convert image sets of one or several folders in VOC layout into one data set.
+    """Convert the lists of each split, `FOLDER/ImageSets/Main/NAME.txt` of one or several folders in VOC layout.
 
-    Args:
-        image_sets: Files `FOLDER/ImageSets/Main/NAME.txt` of each split: "val", perhaps "train" and "test".
-        dest: As for `convert_voc`, like the arguments after it.
-        classes: See `convert_voc`.
-        boxes: See `convert_voc`.
-        difficult: See `convert_voc`.
-        val_difficult: See `convert_voc`.
-        images: See `convert_voc`.
-        strict: See `convert_voc`.
-        expected: Published counts of splits, see `layout.write_set`.
-
-    Returns:
-        The data set's YAML.
-
-    Raises:
-        ConfigError: As `convert_voc`, and if the counts are not as expected.
+    `options` are the last six arguments of `convert_voc`; `expected` is that of `write_dataset`.
     """
-    check_choice("boxes", boxes, BOXES)
-    check_choice("difficult", difficult, DIFFICULT)
-    check_choice("val_difficult", val_difficult, DIFFICULT)
-    check_choice("strict", strict, (True, False))
-    names = class_names(classes)
-    options = {
-        "source": {split: [str(file) for file in files] for split, files in image_sets.items()},
-        "classes": names,
-        "boxes": boxes,
-        "difficult": difficult,
-        "val_difficult": val_difficult,
-        "images": images,
-    }
-    with claimed(dest, options, image_sets) as journal:
-        found = {split: _read_split(split, files, journal) for split, files in image_sets.items()}
-        found_names = {o.name for split in found.values() for sample in split.samples for o in sample.objects}
-        if boxes == "auto":
-            boxes = guess_boxes(found.values())
-        policies = {split: difficult if split == "train" else val_difficult for split in found}
-        return write_set(
-            dest,
-            {name: in_pixels(split, boxes) for name, split in found.items()},
-            {split: split for split in found},
-            names or sorted(found_names),
-            options,
-            {"boxes": boxes},
-            [split for split, policy in policies.items() if policy == "keep"],
-            strict,
-            expected,
-        )
+    policies = {name: (options[name], ("drop", "keep")) for name in ("difficult", "val_difficult")}
+    placing = {"images": (options["images"], PLACING), "strict": (options["strict"], (True, False))}
+    check_options(boxes=(options["boxes"], BOXES), **policies, **placing)
+    names = class_names(options["classes"])
+    check_new(dest)
+    splits = {split: _read_split(split, files) for split, files in lists.items()}
+    found = {o.name for split in splits.values() for sample in split.samples for o in sample.objects}
+    boxes = guess_boxes(splits.values()) if options["boxes"] == "auto" else options["boxes"]
+    splits = {name: in_pixels(split, boxes) for name, split in splits.items()}
+    keep = [s for s in splits if options["difficult" if s == "train" else "val_difficult"] == "keep"]
+    source = {split: [str(file) for file in files] for split, files in lists.items()}
+    options = {"source": source, **options, "classes": names}
+    return write_dataset(dest, Dataset(splits, names or sorted(found), boxes), options, keep, expected)
 
 
 def _choose_lists(src: Path, wanted: Mapping[str, str | Sequence[str] | None]) -> dict[str, list[Path]]:
@@ -167,14 +121,14 @@ def _choose_lists(src: Path, wanted: Mapping[str, str | Sequence[str] | None]) -
     for split, usual in {"train": ("train", "trainval"), "val": ("val", "test"), "test": ("test",)}.items():
         given = wanted[split]
         if given is not None:
-            chosen[split] = [_list_name(src, item) for item in as_list(given)]
+            chosen[split] = [Path(item).stem if item.endswith(".txt") else item for item in as_list(given)]
         else:
             free = [name for name in usual if name in present and [name] not in chosen.values()]
             if free or split != "test":
                 chosen[split] = free[:1]
     others = [name for name in present if name not in {"val", "test"} and not name.endswith(("_val", "_test"))]
     if not chosen["train"] and chosen["val"] and (wanted["val"] is not None or not others):
-        del chosen["train"]  # a set to validate on
+        del chosen["train"]  # a dataset to validate on
     for split, lists in chosen.items():
         for name in lists:
             if name not in present:
@@ -188,85 +142,66 @@ def _choose_lists(src: Path, wanted: Mapping[str, str | Sequence[str] | None]) -
     return {split: [src / IMAGE_SETS / f"{name}.txt" for name in lists] for split, lists in chosen.items()}
 
 
-def _list_name(src: Path, given: str) -> str:
-    """Return the name of a list that is given by its name, its file, or the path of its file."""
-    if Path(given).suffix != ".txt":
-        return given
-    path = Path(given)
-    folder = src / IMAGE_SETS
-    if path.parent != Path() and path.resolve().parent != folder.resolve():
-        raise ConfigError(f"{given} is not in {folder}; put it there and give its name, {path.stem}")
-    return path.stem
-
-
-def _read_split(split: str, files: Sequence[Path], journal: Journal) -> Split:
-    """Return the samples of a split, their boxes as written."""
+def _read_split(split: str, files: Sequence[Path]) -> Split:
+    """Return the samples of a split, their boxes as annotated."""
     found = Split()
     entries: dict[str, Path] = {}
     for file in files:
         folder = file.parents[2]
-        for place, name in _read_list(file, found):
+        for where, name in _read_list(file, found):
             if entries.get(name, folder) != folder:
-                raise ConfigError(f"{folder / place}: {name} is in {entries[name]} as well, and both go to {split}")
+                raise ConfigError(f"{folder / where}: {name} is in {entries[name]} as well, and both go to {split}")
             if name in entries:
-                found.skipped.append(f"{place}: {name} is listed again")
+                found.skipped.append(f"{where}: {name} is listed again")
             entries[name] = folder
-    indexes = {folder: _image_index(folder / "JPEGImages", found.remarks) for folder in {*entries.values()}}
+    list_images = functools.cache(_list_images)
+    owners = defaultdict(list)
     with ThreadPool(NUM_THREADS) as pool:
-        results = pool.imap(lambda entry: _read_sample(*entry, indexes[entry[1]], journal), entries.items())
+        results = pool.imap(lambda entry: _read_sample(*entry, list_images), entries.items())
         for result in TQDM(results, desc=f"Reading {split}", total=len(entries)):
-            (found.skipped if isinstance(result, str) else found.samples).append(result)
-    places = defaultdict(list)
-    for sample in found.samples:
-        places[sample.image].append(sample.place)
-    for sample in found.samples:
-        others = [place.rstrip(":") for place in places[sample.image] if place != sample.place]
-        if others:
-            found.skipped.append(
-                f"{sample.place} its image {sample.image.name} is that of {', '.join(others)} too; make them one"
-            )
-    found.samples = [sample for sample in found.samples if len(places[sample.image]) == 1]
+            if isinstance(result, str):
+                found.skipped.append(result)
+            else:
+                owners[result.image].append(result)
+    for image, samples in owners.items():
+        if len(samples) > 1:
+            them = " and ".join(f"Annotations/{s.id}.xml" for s in samples)
+            found.skipped.append(f"{them}: {image.name} is the image of all; make them one")
+    found.samples = [samples[0] for samples in owners.values() if len(samples) == 1]
     return found
 
 
 def _read_list(file: Path, found: Split) -> Iterator[tuple[str, str]]:
-    """Yield the place and the name of each image that a list names; what it names otherwise is told to `found`."""
+    """Yield the line and the name of each image that a list names; `found` gets a line for what it names otherwise."""
     folder = file.parents[2]
     lines = [(number, line.strip()) for number, line in enumerate(read_text(file).splitlines(), 1) if line.strip()]
     is_class_list = bool(lines) and all(CLASS_LIST.fullmatch(line) for _, line in lines)
     is_class_list = is_class_list and not all(_has_xml(folder, line) for _, line in lines)
     absent = 0
     for number, line in lines:
-        place = f"{file.relative_to(folder)}:{number}"
+        where = f"{file.relative_to(folder)}:{number}"
         if is_class_list:
             line, flag = line.rsplit(maxsplit=1)
             if flag == "-1":
                 absent += 1
                 continue
         try:
-            yield place, check_id(_named(folder, line))
-        except BadImageError as e:
-            found.skipped.append(f"{place}: {short(line)!r}: {e}")
+            yield where, check_id(_parse_name(folder, line))
+        except BadDataError as e:
+            found.skipped.append(f"{where}: {short(line)!r}: {e}")
     if absent:
-        found.remarks.append(f"{file.relative_to(folder)}: {absent:,} images marked -1, not in the class, left out")
+        marked = plural(absent, "image")
+        found.notes.append(f"{file.relative_to(folder)}: {marked} marked -1, not in the class, left out")
 
 
-def _named(folder: Path, line: str) -> str:
+def _parse_name(folder: Path, line: str) -> str:
     """Return the name that a line means: itself, or what is left of a path of an image, an annotation or both."""
-    if _has_xml(folder, line):
-        return line
-    names = {_without_suffix(part) for part in line.split()}
-    if len(names) == 1 and _has_xml(folder, *names):
-        return names.pop()
-    name = _without_suffix(line)
-    if name != line and _has_xml(folder, name):
-        return name
-    if len(names) > 1:
-        raise BadImageError(f"no Annotations/*.xml of this name; {A_LINE}")
-    return line
+    parts = {_drop_suffix(part) for part in line.split()}
+    candidates = (line, _drop_suffix(line), *(parts if len(parts) == 1 else ()))
+    return next((name for name in candidates if _has_xml(folder, name)), line)
 
 
-def _without_suffix(text: str) -> str:
+def _drop_suffix(text: str) -> str:
     """Return a path below JPEGImages or Annotations, or a name, without its suffix."""
     below = re.split(r"(?:^|/)(?:JPEGImages|Annotations)/", text)[-1]
     stem, dot, suffix = below.rpartition(".")
@@ -276,72 +211,48 @@ def _without_suffix(text: str) -> str:
 def _has_xml(folder: Path, name: str) -> bool:
     try:
         return (folder / "Annotations" / f"{check_id(name)}.xml").is_file()
-    except (BadImageError, OSError):
+    except (BadDataError, OSError):
         return False
 
 
-def _read_sample(name: str, folder: Path, index: Mapping[str, Sequence[str]], journal: Journal) -> Sample | str:
-    """Return an image with its objects, or the reason why it is not used."""
+def _read_sample(name: str, folder: Path, list_images: Callable[[Path], Mapping[str, list[str]]]) -> Sample | str:
+    """Return an image with its objects, or the reason why it is left out."""
     xml = f"Annotations/{name}.xml"
     try:
-        filename, size, objects = journal(_read_annotation, folder / xml)
-        image = _find_image(name, filename, index)
-        owner = image.rpartition(".")[0]
-        if owner != name and _has_xml(folder, owner):
-            raise BadImageError(f"no image JPEGImages/{name}.*, and {image}, which it names, is that of {owner}.xml")
-        path = folder / "JPEGImages" / image
-        width, height, intact = journal(inspect_image, path, size and tuple(size))
-    except BadXMLError as e:
-        return f"{xml}:{e}"
-    except BadImageError as e:
+        with (folder / xml).open("rb") as file:
+            filename, size, objects = read_xml(file.read(LARGEST + 1))
+        path = _find_image(folder, name, filename, list_images)
+        return Sample(name, path, *inspect_image(path, size), f"{xml}: object ", objects)
+    except BadDataError as e:
         return f"{xml}: {e}"
     except OSError as e:
-        return f"{xml}: {e.strerror}"
-    return Sample(name, path, width, height, intact, f"{xml}:", [Object(*o) for o in objects])
+        return f"{xml}: {e.strerror}" + (f": {e.filename}" if not str(e.filename).endswith(".xml") else "")
 
 
-def _read_annotation(file: Path) -> Annotation:
-    return read_xml(file.read_bytes())
-
-
-def _image_index(folder: Path, remarks: list[str]) -> dict[str, list[str]]:
-    """Return the images of a folder, relative to it, by their path without suffix; links to folders are followed once.
-
-    Args:
-        folder: The folder.
-        remarks: Gets a line for each link that is not followed, because its folder was looked through already.
-    """
+def _list_images(folder: Path) -> Mapping[str, list[str]]:
+    """Return the names of the images of a folder by their name without suffix."""
     index = defaultdict(list)
-    seen: set[str] = set()
-    queue = [folder]
-    while queue:
-        top = queue.pop(0)
-        if os.path.realpath(top) in seen:
-            remarks.append(f"{top.relative_to(folder.parent)} leads to a folder that is read already; not followed")
-            continue
-        for parent, folders, files in os.walk(top, onerror=_refuse):
-            seen.add(os.path.realpath(parent))
-            queue += [Path(parent, name) for name in sorted(folders) if Path(parent, name).is_symlink()]
-            above = os.path.relpath(parent, folder).replace(os.sep, "/") + "/" if parent != str(folder) else ""
-            for file in files:
-                stem, _, suffix = file.rpartition(".")
-                if suffix.lower() in IMG_FORMATS:
-                    index[above + stem].append(above + file)
-    return index
+    for file in sorted(p.name for p in folder.iterdir()) if folder.is_dir() else ():
+        stem, _, suffix = file.rpartition(".")
+        if suffix.lower() in IMG_FORMATS:
+            index[stem].append(file)
+    return dict(index)
 
 
-def _refuse(error: OSError) -> None:
-    raise error  # os.walk leaves out a folder that cannot be read, without a word
-
-
-def _find_image(name: str, filename: str | None, index: Mapping[str, Sequence[str]]) -> str:
-    """Return the image of an annotation: the one of its name, or else the one that it names in the same folder."""
-    images = index.get(name, ())
-    if len(images) == 1:
-        return images[0]
-    named = filename or ""
-    if named in (images or index.get(named.rpartition(".")[0], ())):
-        return named
+def _find_image(folder: Path, name: str, filename: str, list_images: Callable[[Path], Mapping[str, list[str]]]) -> Path:
+    """Return the image of an annotation: the one of its name, or else the one that it names."""
+    place = folder / "JPEGImages" / name
+    images = list_images(place.parent).get(place.name, [])
+    for image in images:
+        if len(images) == 1 or image == Path(filename).name:
+            return place.with_name(image)
     if images:
-        raise BadImageError(f"several images of that name: {', '.join(sorted(images))}")
-    raise BadImageError(f"no image JPEGImages/{name}.*" + (f" and none named {named!r} there" if named else ""))
+        raise BadDataError(f"several images of that name: {', '.join(images)}")
+    with contextlib.suppress(BadDataError):  # a name that leaves the folder is as one of no image
+        named = folder / "JPEGImages" / check_id(filename)
+        if named.name in list_images(named.parent).get(named.stem, []):
+            owner = filename.rpartition(".")[0]
+            if not _has_xml(folder, owner):
+                return named
+            filename = f"{filename}, of which {owner}.xml is the annotation,"
+    raise BadDataError(f"no image JPEGImages/{name}.*" + (f", and {filename} is not its image" if filename else ""))

@@ -1,7 +1,7 @@
 """One annotation file of Pascal VOC, as other tools write it too.
 
-It is untrusted: it is read with defusedxml, which refuses entities. Every complaint begins with the line. What looks
-like an object and is none of VOC's is a complaint too: only an annotation that has no object is a background.
+It is untrusted: defusedxml reads it, which refuses entities. What looks like an object and is not one of VOC's is an
+error: only an annotation that has no object is a background.
 """
 
 from __future__ import annotations
@@ -9,24 +9,25 @@ from __future__ import annotations
 import codecs
 import math
 import re
-from typing import Any, NamedTuple
-from xml.sax import SAXParseException
-from xml.sax.handler import ContentHandler
+from collections import Counter
+from collections.abc import Iterator
+from typing import Any
 
-from defusedxml import DefusedXmlException, sax
+from defusedxml import DefusedXmlException, ElementTree
 
-from .layout import Object
+from .dataset import BadDataError, Object
 
-DEEPEST = 4  # annotation/object/bndbox/xmin
+LARGEST = 1 << 24  # bytes of a file; those of VOC have thousands
 SIDES = ("xmin", "ymin", "xmax", "ymax")
-
-# What an annotation of VOC2007, or an object of it, has at most once; `path` is labelImg's.
+ROTATED_SIDES = ("cx", "cy", "w", "h", "angle")  # of roLabelImg; the angle is in radians
+# What an element of VOC2007 has at most once; `path` is labelImg's.
 ONCE = {
-    *("folder", "filename", "path", "segmented", "owner"),
-    *("source", "source/database", "source/annotation", "source/image"),
-    *("size", "size/width", "size/height", "size/depth"),
-    *(f"object/{name}" for name in ("name", "pose", "truncated", "difficult", "occluded")),
-    *(f"object/bndbox/{side}" for side in SIDES),
+    "annotation": ("folder", "filename", "path", "segmented", "owner", "source", "size"),
+    "source": ("database", "annotation", "image"),
+    "size": ("width", "height", "depth"),
+    "object": ("name", "pose", "truncated", "difficult", "occluded"),
+    "bndbox": SIDES,
+    "robndbox": ROTATED_SIDES,
 }
 # What other tools call an object, a box, or a side of it; compared without capitals, "_" and "-".
 OBJECT_LIKE = {
@@ -36,135 +37,119 @@ OBJECT_LIKE = {
     *("xmin", "ymin", "xmax", "ymax", "x1", "y1", "x2", "y2", "xtl", "ytl", "xbr", "ybr", "left", "top", "cx", "cy"),
 }
 BOX_NUMBERS = 4  # numbers in an element of another name that make it look like an object
-# Encodings that expat does not read, and what documents that declare them are in (WHATWG Encoding Standard, 4.2).
-MULTIBYTE = {
-    **dict.fromkeys(("gb2312", "gbk", "gb18030"), "gb18030"),
-    **dict.fromkeys(("big5", "big5hkscs"), "big5hkscs"),
-    **dict.fromkeys(("shift_jis", "cp932"), "cp932"),
-    **dict.fromkeys(("euc_kr", "cp949"), "cp949"),
-    "euc_jp": "euc_jp",
-    "iso2022_jp": "iso2022_jp",
+DECLARED = re.compile(rb"""<\?xml\s[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
+MARKS = {  # UTF-32's first, which begins with one of UTF-16
+    **{codecs.BOM_UTF32_LE: "utf-32", codecs.BOM_UTF32_BE: "utf-32", codecs.BOM_UTF16_LE: "utf-16"},
+    **{codecs.BOM_UTF16_BE: "utf-16", codecs.BOM_UTF8: "utf-8-sig"},
 }
-BYTE_ORDER_MARKS = {
-    **{codecs.BOM_UTF8: "utf-8", codecs.BOM_UTF32_LE: "utf-32-le", codecs.BOM_UTF32_BE: "utf-32-be"},
-    **{codecs.BOM_UTF16_LE: "utf-16-le", codecs.BOM_UTF16_BE: "utf-16-be"},  # UTF-32's begins with one of them
-}
-DECLARED = re.compile(
-    rb"""<\?xml\s+version\s*=\s*["'][\d.]+["']\s+encoding\s*=\s*["']([\w.:-]+)["'](\s+standalone\s*=\s*["']\w+["'])?\s*\?>"""
-)
+# What documents that declare an encoding are really in (WHATWG Encoding Standard, 4.2).
+SUPERSETS = {"gb2312": "gb18030", "gbk": "gb18030", "big5": "big5hkscs", "shift_jis": "cp932", "euc_kr": "cp949"}
 
 
-class Annotation(NamedTuple):
-    """What the conversion needs of one XML file; `size` is None where the file has no usable one."""
+def read_xml(content: bytes) -> tuple[str, tuple[int, int] | None, list[Object]]:
+    """Return the file name, the size if there is a usable one, and the objects as annotated of one file.
 
-    filename: str | None
-    size: tuple[int, int] | None
-    objects: list[Object]
+    Its byte-order mark tells the encoding, or else its XML declaration.
+
+    Raises:
+        BadDataError: If it is not well-formed or not a VOC annotation, declares entities, has an object without name or
+            box, has an element twice that VOC has once, or has what looks like an object in another place.
+    """
+    if len(content) > LARGEST:
+        raise BadDataError(f"more than the {LARGEST:,} bytes of the largest annotation that is read")
+    if not content.strip():
+        raise BadDataError("an empty file")
+    try:
+        return _read_annotation(ElementTree.fromstring(_decode(content)))
+    except ElementTree.ParseError as e:
+        raise BadDataError(f"line {e.position[0]}: not XML ({e}); fix it, or export it again") from e
+    except DefusedXmlException as e:
+        raise BadDataError(f"entities are refused ({type(e).__name__})") from e
+    except (LookupError, UnicodeError) as e:
+        raise BadDataError(f"not in the encoding that it declares ({e}); save it as UTF-8") from e
 
 
-class BadXMLError(ValueError):
-    """An XML file cannot be used; the message begins with the line."""
+def _decode(content: bytes) -> str:
+    declared = DECLARED.match(content)
+    encoding = next((e for mark, e in MARKS.items() if content.startswith(mark)), "")
+    name = codecs.lookup(encoding or (declared[1].decode() if declared else "utf-8")).name
+    return content.decode(SUPERSETS.get(name, name))
 
 
-class _Handler(ContentHandler):
-    """Collects the elements that matter by their whole path, so that others may nest elements of the same names."""
+def _read_annotation(root: Any) -> tuple[str, tuple[int, int] | None, list[Object]]:
+    if root.tag != "annotation":
+        raise BadDataError(f"not a VOC annotation, its root is <{short(root.tag)}> and not <annotation>")
+    _check_once(root)
+    elements = [child for child in root if child.tag == "object"]
+    for child in root:
+        if child.tag != "object":
+            _check_other(child)
+    objects = [o for number, element in enumerate(elements, 1) for o in _read_objects(element, str(number))]
+    try:
+        width, height = (int(float(root.findtext(f"size/{side}", ""))) for side in ("width", "height"))
+    except (ValueError, OverflowError):
+        width = height = 0
+    return root.findtext("filename", "").strip(), (width, height) if min(width, height) > 0 else None, objects
 
-    def __init__(self) -> None:
-        self.filename: str | None = None
-        self.size: tuple[int, int] | None = None
-        self.objects: list[Object] = []
-        self.path: list[str] = []
-        self.text: list[str] = []
-        self.values: dict[str, str] = {}  # of the size, or of the present object except its boxes
-        self.sides: list[dict[str, str]] = []  # of each box of the present object
-        self.seen: set[str] = set()  # of the elements that VOC has once
-        self.line = 0
-        self.numbers = 0  # in the present element of the annotation that is none of VOC's
 
-    def setDocumentLocator(self, locator: Any) -> None:  # noqa: N802
-        self.locator = locator
+def _check_once(element: Any) -> None:
+    """Refuse an element that has a child twice which VOC has once."""
+    for name, number in Counter(child.tag for child in element).items():
+        if number > 1 and name in ONCE.get(element.tag, ()):
+            raise BadDataError(f"<{name}> again, VOC has one in <{element.tag}>")
 
-    def startElement(self, name: str, attrs: Any) -> None:  # noqa: N802
-        self.path.append(name)
-        self.text = []
-        depth, line = len(self.path), self.locator.getLineNumber()
-        if depth == 1:
-            if name != "annotation":
-                raise BadXMLError(f"{line}: no VOC annotation, its root is <{short(name)}> and not <annotation>")
-            return
-        path = "/".join(self.path[1:]) if depth <= DEEPEST else ""
-        if path == "object":
-            self.values, self.sides, self.line = {}, [], line
-            self.seen = {p for p in self.seen if not p.startswith("object/")}
-        elif path == "object/bndbox":
-            self.sides.append({})
-            self.seen = {p for p in self.seen if not p.startswith("object/bndbox/")}
-        elif path in ONCE:
-            if path in self.seen:
-                raise BadXMLError(f"{line}: <{name}> again, VOC has one in <{self.path[-2]}>")
-            self.seen.add(path)
-        elif self.path[1] == "object":
-            if name == "object":
-                raise BadXMLError(f"{line}: <object> in an <object>; VOC has them one after the other")
+
+def _check_other(element: Any) -> None:
+    """Refuse an element beside the objects if it holds one's name, or as many numbers as a box."""
+    _check_once(element)
+    numbers = 0
+    for e in element.iter():
+        if re.sub("[_-]", "", e.tag).casefold() in OBJECT_LIKE:
+            raise BadDataError(f"<{short(e.tag)}> looks like an object and is not read; VOC has <object><bndbox>")
+        texts = (*e.attrib.values(), e.text or "", "" if e is element else e.tail or "")
+        numbers += sum(_is_number(word) for text in texts for word in re.split(r"""[\s,;:=()\[\]{}"']+|px""", text))
+    if numbers >= BOX_NUMBERS and element.tag not in ONCE["annotation"]:
+        raise BadDataError(f"<{short(element.tag)}> looks like an object and is not read; VOC has <object><bndbox>")
+
+
+def _read_objects(element: Any, number: str) -> Iterator[Object]:
+    """Yield the objects of an `<object>`, one per box."""
+    _check_once(element)
+    name = " ".join(element.findtext("name", "").split())  # a line break would be another class
+    what = f"object {number}, {short(name)!r}"
+    if len([*element.iter("object")]) > 1:
+        raise BadDataError(f"{what}: <object> in an <object>; VOC has them one after the other")
+    if not name:
+        raise BadDataError(f"object {number} without a name")
+    rest = _is_true(element.findtext("difficult", "")), number
+    boxes, rotated = element.findall("bndbox"), element.findall("robndbox")
+    turns = [a for a in element.iterfind("attributes/attribute") if a.findtext("name", "").strip() == "rotation"]
+    angle = _read_number(turns[0], "value", what) % 360 if turns else 0  # of CVAT, in degrees
+    if not boxes and not rotated:
+        raise BadDataError(f"{what}, bndbox is missing")
+    if boxes and not turns and _is_true(element.findtext("rotated", "")):
+        raise BadDataError(f"{what} is marked as rotated, without an angle that is read")
+    for box in boxes or rotated:
+        _check_once(box)
+        if boxes:
+            sides = [_read_number(box, side, what) for side in SIDES]
         else:
-            self.numbers = 0 if depth == 2 else self.numbers
-            self.numbers += sum(map(_count_numbers, attrs.values()))
-            self._check_other(name, line)
+            x, y, w, h, radians = (_read_number(box, side, what) for side in ROTATED_SIDES)
+            sides, angle = [x - w / 2, y - h / 2, x + w / 2, y + h / 2], math.degrees(radians)
+        yield Object(name, sides[0], sides[1], sides[2], sides[3], *rest, angle if angle or rotated else None)
 
-    def characters(self, content: str) -> None:
-        self.text.append(content)
 
-    def endElement(self, name: str) -> None:  # noqa: N802
-        depth = len(self.path)
-        path = "/".join(self.path[1:]) if depth <= DEEPEST else ""
-        text = "".join(self.text).strip()
-        if depth > 1 and path not in ONCE and self.path[1] != "object":
-            self.numbers += _count_numbers(text)
-            self._check_other(self.path[1], self.locator.getLineNumber())
-        self.path.pop()
-        self.text = []
-        if path == "filename":
-            self.filename = text
-        elif path == "object":
-            self.objects += self._objects()
-        elif path == "size":
-            self.size = self._size()
-        elif path.startswith("object/bndbox/"):
-            self.sides[-1][name] = text
-        elif path.startswith(("object/", "size/")):
-            self.values[path] = text
+def _read_number(element: Any, side: str, what: str) -> float:
+    text = element.findtext(side, "").strip()
+    value = float(text) if _is_number(text) else math.nan
+    if not math.isfinite(value):
+        problem = f"not a number: {short(text)!r}" if text else "missing"
+        raise BadDataError(f"{what}, {element.tag}/{side} is {problem}")
+    return value
 
-    def _check_other(self, name: str, line: int) -> None:
-        """Refuse an element outside of VOC's that is called like an object or holds as many numbers as a box."""
-        if re.sub("[_-]", "", name).casefold() in OBJECT_LIKE or self.numbers >= BOX_NUMBERS:
-            raise BadXMLError(
-                f"{line}: <{short(name)}> looks like an object and is not read; VOC has <annotation><object><bndbox>"
-            )
 
-    def _objects(self) -> list[Object]:
-        name = " ".join(self.values.get("object/name", "").split())  # a line break would be another class
-        if not name:
-            raise BadXMLError(f"{self.line}: object without a name")
-        difficult = self.values.get("object/difficult", "").lower() in {"1", "1.0", "true", "yes", "y"}
-        objects = []
-        for texts in self.sides or [{}]:
-            sides = []
-            for side in SIDES:
-                text = texts.get(side, "")
-                sides.append(float(text) if _is_number(text) else math.nan)
-                if not math.isfinite(sides[-1]):
-                    what = f"no number: {text!r}" if text else "missing"
-                    raise BadXMLError(f"{self.line}: object {name!r}, bndbox/{side} is {what}")
-            left, top, right, bottom = sides
-            objects.append(Object(name, left, top, right, bottom, difficult, self.line))
-        return objects
-
-    def _size(self) -> tuple[int, int] | None:
-        try:
-            width, height = (int(float(self.values.pop(f"size/{side}", ""))) for side in ("width", "height"))
-        except (ValueError, OverflowError):
-            return None
-        return (width, height) if width > 0 and height > 0 else None
+def _is_true(text: str) -> bool:
+    return text.strip().lower() in {"1", "1.0", "true", "yes", "y"}
 
 
 def _is_number(text: str) -> bool:
@@ -175,62 +160,7 @@ def _is_number(text: str) -> bool:
     return "_" not in text  # which Python allows
 
 
-def _count_numbers(text: str) -> int:
-    """Return how many numbers a text holds, whatever brackets, names and units are around them."""
-    return sum(map(_is_number, re.split(r"""[\s,;:=()\[\]{}"']+|px""", text)))
-
-
 def short(name: str) -> str:
-    """Return the beginning of a name that may be of any length."""
+    """Return the beginning of a name that may be of any length, in one line."""
+    name = " ".join(name.split())
     return name if len(name) <= 40 else f"{name[:40]}..."
-
-
-def read_xml(content: bytes) -> Annotation:
-    """Read one annotation file.
-
-    Args:
-        content: The file; its byte-order mark tells the encoding, or else its XML declaration, any that expat or
-            `MULTIBYTE` knows.
-
-    Returns:
-        The annotation, coordinates as written.
-
-    Raises:
-        BadXMLError: If it is not well-formed or no VOC annotation, declares entities, has an object without name or
-            box, has an element twice that VOC has once, or has what looks like an object in another place.
-    """
-    handler = _Handler()
-    try:
-        sax.parseString(_in_utf8(content), handler)
-    except SAXParseException as e:
-        reason = f"no XML ({e.getMessage()}); mend it, or export it again" if content.strip() else "an empty file"
-        raise BadXMLError(f"{e.getLineNumber()}: {reason}") from e
-    except DefusedXmlException as e:
-        raise BadXMLError(f"{handler.locator.getLineNumber()}: entities are refused ({type(e).__name__})") from e
-    except BadXMLError:
-        raise
-    except (LookupError, ValueError) as e:  # ValueError: an encoding of several bytes that expat does not read
-        raise BadXMLError(f"1: {e}; save it as UTF-8") from e
-    return Annotation(handler.filename, handler.size, handler.objects)
-
-
-def _in_utf8(content: bytes) -> bytes:
-    """Return an XML file in UTF-8 if it is in an encoding that expat does not find; lines stay where they are."""
-    for mark, encoding in BYTE_ORDER_MARKS.items():
-        if content.startswith(mark):
-            try:
-                content = content[len(mark) :].decode(encoding).encode()
-            except UnicodeDecodeError as e:
-                raise ValueError(f"not in {encoding[:6].upper()}, which its byte-order mark says") from e
-            declared = DECLARED.match(content)
-            return b"<?xml version='1.0'?>" + content[declared.end() :] if declared else content
-    declared = DECLARED.match(content)
-    if not declared:
-        return content
-    try:
-        name = codecs.lookup(declared[1].decode()).name
-    except LookupError:
-        return content  # expat says so, with the line
-    if name not in MULTIBYTE:
-        return content
-    return (b"<?xml version='1.0'?>" + content[declared.end() :]).decode(MULTIBYTE[name]).encode()

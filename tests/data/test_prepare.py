@@ -1,0 +1,295 @@
+"""VOC 07+12 and COCO 2017 from small archives of the official layout, served on this machine."""
+
+import errno
+import hashlib
+import multiprocessing
+import os
+import shutil
+import signal
+import tarfile
+import zipfile
+from pathlib import Path
+
+import pytest
+import requests
+from small_sets import an_object, make_coco, make_voc, record, serving, tree
+from ultralytics.data.utils import check_det_dataset
+
+from ultralytics_sgdm.data import benchmarks, downloads, prepare, prepare_coco, prepare_voc
+from ultralytics_sgdm.errors import ConfigError
+
+VOC_FILES = ("VOCtrainval_06-Nov-2007.tar", "VOCtrainval_11-May-2012.tar", "VOCtest_06-Nov-2007.tar")
+COCO_FILES = ("train2017.zip", "val2017.zip", "annotations_trainval2017.zip")
+EXPECTED = {
+    "VOC-sgdm.yaml": {
+        "train": {"images": 5, "annotated": 15, "not_difficult": 10},
+        "val": {"images": 2, "not_difficult": 4},
+    },
+    "coco-sgdm.yaml": {"train2017": {"images": 3, "annotated": 2}, "val2017": {"images": 2, "annotated": 1}},
+}
+COUNTS = {
+    "VOC-sgdm.yaml": {"train": (5, 10), "val": (2, 4)},
+    "coco-sgdm.yaml": {"train2017": (3, 1), "val2017": (2, 1)},
+}
+CONTENT = os.urandom(3_000_000)
+
+
+@pytest.fixture(scope="module")
+def originals(tmp_path_factory):
+    """Small archives of the layout of the official ones, and what they hold, unpacked."""
+    folder = tmp_path_factory.mktemp("originals")
+    names = ("aeroplane", "dog", "tvmonitor")
+    for file, year, image_set, ids in (
+        (VOC_FILES[0], 2007, "trainval", ("000005", "000007")),
+        (VOC_FILES[1], 2012, "trainval", ("2008_000002", "2008_000003", "2011_000003")),
+        (VOC_FILES[2], 2007, "test", ("000001", "000002")),
+    ):
+        entries = {i: [an_object(name, (2, 3, 9, 9), name == "dog") for name in names] for i in ids}
+        make_voc(folder / f"{file}.d/VOCdevkit/VOC{year}", **{image_set: entries})
+        (folder / f"{file}.d/VOCdevkit/VOC{year}/ImageSets/Main/dog_{image_set}.txt").write_text("000005  1\n")
+        with tarfile.open(folder / file, "w") as t:
+            t.add(folder / f"{file}.d/VOCdevkit", "VOCdevkit")
+        shutil.copytree(folder / f"{file}.d/VOCdevkit", folder / "VOCdevkit", dirs_exist_ok=True)
+    coco = folder / "coco"
+    make_coco(coco, "train2017", [[(1, [1, 1, 8, 8], 0)], [(3, [0, 0, 9, 9], 1)], []])
+    make_coco(coco, "val2017", [[(3, [2, 2, 8, 8], 0)], []])
+    for file, part in zip(COCO_FILES, ("train2017", "val2017", "annotations"), strict=True):
+        with zipfile.ZipFile(folder / file, "w") as z:
+            for path in sorted((coco / part).iterdir()):
+                z.write(path, f"{part}/{path.name}")
+    return folder
+
+
+@pytest.fixture
+def server(originals, monkeypatch):
+    """Serve the small archives in the place of the official ones, with their counts in the place of the published."""
+    monkeypatch.setattr(downloads, "PAUSE", 0.01)
+    monkeypatch.delenv(benchmarks.ROOT_VARIABLE, raising=False)
+    load = benchmarks._load
+    with serving({name: (originals / name).read_bytes() for name in (*VOC_FILES, *COCO_FILES)}) as state:
+
+        def load_here(name):
+            described = load(name)
+            for archive in described["archives"]:
+                file = archive["url"].rpartition("/")[2]
+                sha256 = hashlib.sha256(state.files[file]).hexdigest()
+                archive |= {"url": f"{state.url}/{file}", "size": len(state.files[file]), "sha256": sha256}
+            return described | {"expected": EXPECTED[name]}
+
+        monkeypatch.setattr(benchmarks, "_load", load_here)
+        yield state
+
+
+def counts(dest):
+    return {name: (split["images"], split["objects"]) for name, split in record(dest)["splits"].items()}
+
+
+def rows(dest):
+    return {str(p.relative_to(dest)): p.read_text() for p in dest.rglob("labels/*/*.txt")}
+
+
+def test_the_published_values():
+    """The figures of the sources named in the YAMLs, written down a second time."""
+    voc, coco = (benchmarks._load(name) for name in EXPECTED)
+    values = [(a["url"].rpartition("/")[2], a["size"], a["sha256"][:8]) for a in voc["archives"] + coco["archives"]]
+    assert values == [
+        ("VOCtrainval_06-Nov-2007.tar", 460032000, "7d8cd951"),
+        ("VOCtrainval_11-May-2012.tar", 1999639040, "e14f7632"),
+        ("VOCtest_06-Nov-2007.tar", 451020800, "6836888e"),
+        ("train2017.zip", 19336861798, "69a8bb58"),
+        ("val2017.zip", 815585330, "4f7e2ccb"),
+        ("annotations_trainval2017.zip", 252907541, "113a836d"),
+    ]
+    assert all(len(a["sha256"]) == 64 for a in voc["archives"] + coco["archives"])
+    assert [[*split.values()] for split in voc["expected"].values()] == [[16551, 47223, 40058], [4952, 24640 - 12608]]
+    assert [[*split.values()] for split in coco["expected"].values()] == [[118287, 860001], [5000, 36781]]
+    assert [len(described["names"]) for described in (voc, coco)] == [20, 80]
+
+
+@pytest.mark.parametrize("name", EXPECTED)
+def test_a_shipped_yaml_prepares_its_dataset_when_ultralytics_asks(server, tmp_path, monkeypatch, name):
+    monkeypatch.setattr("ultralytics.data.utils.DATASETS_DIR", tmp_path)
+    data = check_det_dataset(name)
+    dest = tmp_path / name.removesuffix(".yaml")
+    assert data["path"] == dest and counts(dest) == COUNTS[name]
+    assert check_det_dataset(str(dest / "data.yaml"))["val"] == data["val"]
+    asked, before = server.requests.copy(), tree(dest)
+    check_det_dataset(name)
+    prepare(name, dest)
+    assert server.requests == asked and set(asked.values()) == {1} and tree(dest) == before
+    assert sorted(p.name for p in tmp_path.iterdir()) == [dest.name, f"{dest.name}-downloads"]
+
+
+def test_voc_is_taken_from_wherever_it_is(server, originals, tmp_path, monkeypatch):
+    prepare_voc(tmp_path / "downloaded")
+    asked, before = server.requests.copy(), tree(originals)
+    (tmp_path / "tars").mkdir()
+    for name in VOC_FILES:
+        shutil.copy(originals / name, tmp_path / "tars")
+    prepare_voc(tmp_path / "archives", tmp_path / "tars")
+    prepare_voc(tmp_path / "devkit", originals / "VOCdevkit")
+    monkeypatch.setenv(benchmarks.ROOT_VARIABLE, str(originals))
+    prepare_voc(tmp_path / "above devkit")
+    assert server.requests == asked and tree(originals) == before
+    for name in ("archives", "devkit", "above devkit"):
+        assert rows(tmp_path / name) == rows(tmp_path / "downloaded")
+    image = tmp_path / "devkit/images/train/2008_000002.jpg"
+    assert image.samefile(originals / "VOCdevkit/VOC2012/JPEGImages/2008_000002.jpg")
+    part = tmp_path / "part/VOCdevkit"
+    shutil.copytree(originals / "VOCdevkit", part)
+    shutil.rmtree(part / "VOC2012")
+    prepare_voc(tmp_path / "one part is nowhere", part)
+    assert server.requests[VOC_FILES[1]] == asked[VOC_FILES[1]] + 1
+    assert counts(tmp_path / "one part is nowhere") == COUNTS["VOC-sgdm.yaml"]
+
+
+def test_coco_is_taken_from_wherever_it_is(server, originals, tmp_path):
+    prepare_coco(tmp_path / "downloaded")
+    asked, before = server.requests.copy(), tree(originals)
+    prepare_coco(tmp_path / "unpacked", originals / "coco")
+    for split in ("train2017", "val2017"):
+        shutil.copytree(originals / "coco" / split, tmp_path / "ultralytics/images" / split)
+    shutil.copytree(originals / "coco/annotations", tmp_path / "ultralytics/annotations")
+    prepare_coco(tmp_path / "images", tmp_path / "ultralytics", images="symlink")
+    assert server.requests == asked and tree(originals) == before
+    for name in ("unpacked", "images"):
+        assert rows(tmp_path / name) == rows(tmp_path / "downloaded")
+        annotations = tmp_path / name / "annotations/instances_val2017.json"
+        assert annotations.read_bytes() == (originals / "coco/annotations/instances_val2017.json").read_bytes()
+
+
+def test_an_incomplete_source_is_refused(server, originals, tmp_path):
+    devkit = tmp_path / "VOCdevkit"
+    shutil.copytree(originals / "VOCdevkit", devkit)
+    (devkit / "VOC2012/JPEGImages/2008_000003.jpg").unlink()
+    with pytest.raises(
+        ConfigError, match=r"(?s)train has 4 images, 5 are published.*no image JPEGImages/2008_000003\.\*"
+    ):
+        prepare_voc(tmp_path / "voc", devkit)
+    assert not (tmp_path / "voc").exists()
+
+
+def test_wrong_arguments_are_refused_before_a_download(server, tmp_path, monkeypatch):
+    (tmp_path / "mine").mkdir()
+    (tmp_path / "mine/file").touch()
+    for message, *arguments in (
+        (
+            "gone, given as root= or SGDM_DATA_ROOT, is not a folder",
+            "VOC-sgdm.yaml",
+            tmp_path / "voc",
+            tmp_path / "gone",
+        ),
+        ("'voc-sgdm' is not one of VOC-sgdm.yaml, coco-sgdm.yaml; did you mean", "voc-sgdm"),
+        ("mine exists and is left as it is", "coco-sgdm.yaml", tmp_path / "mine"),
+        ("images=move must be one of", "coco-sgdm.yaml", tmp_path / "coco", None, "move"),
+    ):
+        with pytest.raises(ConfigError, match=message):
+            prepare(*arguments)
+    usage = shutil.disk_usage(tmp_path)._replace(free=2 * sum(len(server.files[name]) for name in VOC_FILES) - 1)
+    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
+    with pytest.raises(ConfigError, match="MB are needed there"):
+        prepare_voc(tmp_path / "voc")
+    assert not server.requests
+
+
+@pytest.mark.parametrize(("status", "requested"), [(404, 1), (503, downloads.ATTEMPTS)])
+def test_without_a_connection_the_files_to_get_are_listed(server, tmp_path, status, requested):
+    server.status = status
+    store = tmp_path / "voc-downloads"
+    with pytest.raises(ConfigError, match=f"{VOC_FILES[0]} .{status} (?s:.*)put these files into {store}:") as error:
+        prepare("VOC-sgdm.yaml", tmp_path / "voc")
+    assert all(name in str(error.value) for name in VOC_FILES) and server.requests[VOC_FILES[0]] == requested
+    for name in VOC_FILES:
+        (store / name).write_bytes(server.files[name])
+    server.requests.clear()
+    (store / VOC_FILES[2]).write_bytes(b"another")
+    with pytest.raises(ConfigError, match=f"{VOC_FILES[2]} is not the published file of .* bytes and SHA-256"):
+        prepare("VOC-sgdm.yaml", tmp_path / "voc")
+    (store / VOC_FILES[2]).write_bytes(server.files[VOC_FILES[2]])
+    prepare("VOC-sgdm.yaml", tmp_path / "voc")
+    assert not server.requests
+
+
+def download(server, folder, content=CONTENT, **change):
+    server.files["set.tar"] = content
+    wanted = {"size": len(CONTENT), "digest": hashlib.sha256(CONTENT).hexdigest()}
+    return downloads.download(f"{server.url}/set.tar", file=folder / "set.tar", **wanted | change)
+
+
+def test_an_interrupted_transfer_goes_on_where_it_broke(server, tmp_path):
+    server.cuts["set.tar"] = [1_500_000, 1_000_000, 0, None]
+    assert download(server, tmp_path).read_bytes() == CONTENT
+    assert server.requests["set.tar"] == 4 and server.sent["set.tar"] < len(CONTENT) + 2 * downloads.CHUNK
+    assert [p.name for p in tmp_path.iterdir()] == ["set.tar"]
+
+
+def test_a_killed_process_is_continued_by_the_next(server, tmp_path):
+    def die():
+        get = requests.get
+
+        def get_and_die(*args, **kwargs):
+            response = get(*args, **kwargs)
+            chunks = response.iter_content
+            dying = (os.kill(os.getpid(), 9) if i == 2 else c for i, c in enumerate(chunks(downloads.CHUNK)))
+            response.iter_content = lambda size: dying
+            return response
+
+        requests.get = get_and_die
+        download(server, tmp_path)
+
+    server.files["set.tar"] = CONTENT
+
+    process = multiprocessing.get_context("fork").Process(target=die)
+    process.start()
+    process.join()
+    assert process.exitcode == -signal.SIGKILL and not (tmp_path / "set.tar").exists()
+    have = (tmp_path / "set.tar.part").stat().st_size
+    assert have >= downloads.CHUNK
+    server.sent.clear()
+    assert download(server, tmp_path).read_bytes() == CONTENT and server.sent["set.tar"] == len(CONTENT) - have
+
+
+@pytest.mark.parametrize("ranges", [True, False])
+@pytest.mark.parametrize("have", [CONTENT[:9000], CONTENT])
+def test_what_is_there_already_is_used_if_the_server_can(server, tmp_path, ranges, have):
+    (tmp_path / "set.tar.part").write_bytes(have)
+    server.ranges = ranges
+    assert download(server, tmp_path).read_bytes() == CONTENT
+    assert server.sent["set.tar"] == (len(CONTENT) - len(have) if ranges or have == CONTENT else len(CONTENT))
+
+
+@pytest.mark.parametrize("have", [b"", b"of an older file", CONTENT + b"more"])
+def test_another_file_than_the_published_one_is_removed(server, tmp_path, have):
+    (tmp_path / "set.tar.part").write_bytes(have)
+    with pytest.raises(ConfigError, match=r"set.tar.part is not the published file of 3,000,000 bytes and SHA-256"):
+        download(server, tmp_path, **({} if have else {"digest": "0" * 64}))
+    assert not any(tmp_path.iterdir())
+    assert download(server, tmp_path).read_bytes() == CONTENT
+
+
+@pytest.mark.parametrize("suffix", ["tar", "zip"])
+def test_hostile_and_damaged_archives_write_nothing(tmp_path, suffix):
+    file = tmp_path / f"a.{suffix}"
+    if suffix == "tar":
+        with tarfile.open(file, "w") as t:
+            link = tarfile.TarInfo("link")
+            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
+            t.addfile(link)
+    else:
+        with zipfile.ZipFile(file, "w") as z:
+            z.writestr("set/../../out.txt", b"out")
+        assert not any(downloads.unpack(file, tmp_path / "skipped").iterdir()) and not (tmp_path / "out.txt").exists()
+        shutil.rmtree(tmp_path / "skipped")
+        file.write_bytes(file.read_bytes()[:-30])
+    with pytest.raises(ConfigError, match=rf"a.{suffix} cannot be unpacked .*; run this again without it"):
+        downloads.unpack(file, tmp_path / "out")
+    assert [p.name for p in tmp_path.iterdir()] == [file.name]
+
+
+def test_a_full_disk_is_named(server, tmp_path, monkeypatch):
+    def fail(*args, **kwargs):
+        raise OSError(errno.ENOSPC, "No space left on device", str(tmp_path / "x"))
+
+    monkeypatch.setattr(Path, "replace", fail)
+    with pytest.raises(ConfigError, match="x: No space left on device"):
+        prepare_voc(tmp_path / "voc")
