@@ -110,9 +110,7 @@ def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(
                 (f"layers={Path(__file__).parents[1] / 'Makefile'}", "Makefile"),
             )
         ),
-        (("sgdm", "visualize", "yolov8n.yaml", "a.jpg", "out=a", "imgsz=0"), "imgsz=0 must be 1 or more"),
-        (("sgdm", "noise", "a.pt", "data=a.yaml", "out=a", "imgsz=-64"), "imgsz=-64 must be 1 or more"),
-        (("sgdm", "noise", "a.pt", "data=a.yaml", "out=a", "imgsz=64", "blur=nan"), "must be a number above 0"),
+        (("sgdm", "noise", "a.pt", "data=a.yaml", "out=a", "imgsz=64", "blur=nan"), "strengths must be above 0"),
         (("sgdm", "noise", "a.pt", "data=a.yaml", "out=a", "imgsz=64", "conf=2"), "'conf=2' "),
         (("sgdm", "predict", "a.onnx", "b=*.jpg"), "'yolo sgdm predict' has no argument b=, its arguments are: model="),
         (("sgdm", "models", "scal=n"), "has no argument scal=, its arguments are: scale=; did you mean 'scale'?"),

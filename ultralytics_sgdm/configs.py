@@ -94,6 +94,3 @@ def row_location(spec: Mapping[str, Any], i: int) -> str:
     """Return the location of row `i` of a model dictionary: file, section, row and its content."""
     section, row = ("backbone", i) if i < len(spec["backbone"]) else ("head", i - len(spec["backbone"]))
     return f"{yaml_name(spec)}, {section} row {row + 1} (layer {i}), {spec[section][row]}"
-
-
-from .errors import ConfigError, did_you_mean as near_names, one_line as reason  # noqa: E402,F401,I001  (removed with the old rooms)

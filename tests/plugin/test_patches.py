@@ -113,7 +113,8 @@ attempt("scales", lambda: build(scales={"n": [1, 1]}))
 def text(content, name="odd.yaml"):
     Path(name).write_text(content)
     return YOLO(name).task
-attempt("twice", lambda: text("nc: 1\\nnc: 2\\nbackbone:\\n  - [-1, 1, Conv, [16, 3, 2]]\\nhead:\\n  - [[0], 1, Detect, [nc]]\\n"))
+ROWS = "backbone:\\n  - [-1, 1, Conv, [16, 3, 2]]\\nhead:\\n  - [[0], 1, Detect, [nc]]\\n"
+attempt("twice", lambda: text("nc: 1\\nnc: 2\\n" + ROWS))
 attempt("empty", lambda: text(""))
 attempt("tab", lambda: text("nc: 1\\n\\tbackbone: []"))
 attempt("missing", lambda: YOLO("nosuch.yaml"))

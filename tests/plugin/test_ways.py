@@ -131,7 +131,9 @@ def test_the_trainers_made_for_several_data_sets(folder, options, tmp_path):
 def test_whoever_loads_a_model_of_ours_has_the_plugin(shell, folder, tmp_path, load):
     file = folder / "sgdm.pt"
     (folder / "sgdm.pt.pkl").write_bytes(pickle.dumps(YOLO(file)))
-    script = "; from ultralytics.engine.trainer import BaseTrainer; print('HAS', hasattr(BaseTrainer.setup_model, '__wrapped__'))"
+    script = (
+        "; from ultralytics.engine.trainer import BaseTrainer as B; print('HAS', hasattr(B.setup_model, '__wrapped__'))"
+    )
     assert "HAS True" in shell(sys.executable, "-c", load.format(str(file)) + script, cwd=tmp_path)
 
 

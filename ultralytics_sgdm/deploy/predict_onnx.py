@@ -338,7 +338,11 @@ def predict(
     """
     for name, value, least, most in (
         *(("conf", conf, 0, 1), ("iou", iou, 0, 1)),
-        *(("batch", 1 if batch is None else batch, 1, np.inf), ("max_det", max_det, 1, np.inf), ("sources", len(source), 1, np.inf)),
+        *(
+            ("batch", 1 if batch is None else batch, 1, np.inf),
+            ("max_det", max_det, 1, np.inf),
+            ("sources", len(source), 1, np.inf),
+        ),
     ):
         if not least <= value <= most:
             raise InputError(f"{name}={value} must be {'from 0 to 1' if most == 1 else '1 or more'}")
@@ -378,7 +382,14 @@ def predict(
 def main(argv: Sequence[str]) -> int:
     """Run `predict` with a command line as `best.onnx images/ conf=0.4`; return the exit status."""
     options = dict(a.split("=", 1) for a in argv if re.match(r"\w+=", a) and not Path(a).exists())
-    kinds = {"out": Path, "batch": int, "conf": float, "iou": float, "max_det": int, "agnostic_nms": ast.literal_eval}
+    kinds: dict[str, Any] = {
+        "out": Path,
+        "batch": int,
+        "conf": float,
+        "iou": float,
+        "max_det": int,
+        "agnostic_nms": ast.literal_eval,
+    }
     positional = [a for a in argv if a.partition("=")[0] not in options]
     try:
         if len(positional) < 2 or options.keys() - {*kinds, "imgsz"}:

@@ -209,7 +209,8 @@ def _prove(model: nn.Module, name: str, layer: nn.Module, example: Any) -> None:
 
 def _observe(model: nn.Module, layer: nn.Module, example: Any) -> tuple[int, list[Tensor], list[Tensor]]:
     """Return how often the layer runs, the model's outputs, and the inputs of its parts outside of the layer."""
-    runs, inputs, inside = 0, [], {*layer.modules()}
+    runs, inside = 0, {*layer.modules()}
+    inputs: list[Tensor] = []
 
     def count(*_: Any) -> None:
         nonlocal runs

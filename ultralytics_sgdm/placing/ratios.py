@@ -15,7 +15,8 @@ import torch
 from ..errors import ConfigError
 from .outline import count_parameters
 
-RATIOS, FAMILY_RATIOS = (2.25,), {"yolov5": (1.5, 1.6)}  # the paper's +0.19 M on YOLOv8n and +0.33 M on YOLOv5n
+RATIOS: tuple[float, ...] = (2.25,)  # the paper's +0.19 M on YOLOv8n
+FAMILY_RATIOS: dict[str, tuple[float, ...]] = {"yolov5": (1.5, 1.6)}  # and +0.33 M on YOLOv5n
 CHOICES = sorted({r / 20 for r in range(20, 160)} | {float(r) for r in range(8, 257)})  # what a budget chooses from
 
 
@@ -61,20 +62,20 @@ def choose_ratios(
         if cls.__name__ != "SGDM":
             return ()
         name = Path(spec["yaml_file"]).name
-        ratios = next((ratios for family, ratios in FAMILY_RATIOS.items() if name.startswith(family)), RATIOS)
-        return tuple(ratios[k % len(ratios)] for k in range(len(channels)))
+        default = next((ratios for family, ratios in FAMILY_RATIOS.items() if name.startswith(family)), RATIOS)
+        return tuple(default[k % len(default)] for k in range(len(channels)))
     if "ratio" not in inspect.signature(cls).parameters or (getattr(cls, "replaces_stock", False) and budget):
         raise ConfigError(f"module={cls.__name__} does not take {'ratio= or budget=' if not budget else 'budget='}")
     if ratio is not None:
-        ratios = (ratio,) if isinstance(ratio, (int, float)) else tuple(ratio)
-        ratios = tuple(int(r) if r == int(r) else r for r in ratios)  # as a person writes them
+        given = (ratio,) if isinstance(ratio, (int, float)) else tuple(ratio)
+        ratios = tuple(int(r) if r == int(r) else r for r in given)  # as a person writes them
         if len(ratios) not in (1, len(channels)):
             raise ConfigError(f"ratio={join_ratios(ratios)}: give one, or one for each of the {len(channels)} places")
         return ratios * len(channels) if len(ratios) == 1 else ratios
     return _meet_budget(cls, channels, budget or 0)
 
 
-def _meet_budget(cls: type[torch.nn.Module], channels: list[int], budget: float) -> tuple[float, ...]:
+def _meet_budget(cls: Any, channels: list[int], budget: float) -> tuple[float, ...]:
     """Return a ratio for each place so that the modules add as nearly `budget` parameters as widths allow."""
     choices = [r for r in CHOICES if r <= min(channels)]
 
@@ -96,7 +97,7 @@ def _meet_budget(cls: type[torch.nn.Module], channels: list[int], budget: float)
         best = nearer
 
 
-def match_parameters(cls: type[torch.nn.Module], channels: Sequence[int], parameters: int) -> float:
+def match_parameters(cls: Any, channels: Sequence[int], parameters: int) -> float:
     """Return the largest ratio, to a twentieth, at which layers at some places have so many parameters or more."""
     ratios = [r / 20 for r in range(20, 20 * min(channels) + 1)]
     found = bisect.bisect_right(ratios, -parameters, key=lambda r: -sum(_count(cls, c, r) for c in channels))
