@@ -11,8 +11,8 @@
 # %% [markdown]
 # # Quick start: a YOLOv8n with SGDM
 #
-# Train, validate, look and export, on a data set of shapes that the package draws itself. On two cores of a CPU it
-# takes about two minutes. `pip install "ultralytics-sgdm[export]"` first.
+# Train, validate, look and export, on a dataset of shapes that the package draws itself. On two cores of a CPU it
+# takes about five minutes. In a clone of the repository, `pip install ".[export]"` first.
 
 # %%
 from pathlib import Path
@@ -40,12 +40,12 @@ print(f"{added:+,} parameters")
 # %% [markdown]
 # ## Train
 #
-# `make_shapes` draws the set of `shapes.yaml`, unless it is there. With stock weights at hand,
+# `make_shapes` draws the dataset of `shapes.yaml`, unless it is there. With stock weights at hand,
 # `model.load("yolov8n.pt")` moves every tensor.
 
 # %%
 make_shapes(DATASETS_DIR / "sgdm-shapes")
-EPOCHS = 15
+EPOCHS = 50
 results = model.train(
     data="shapes.yaml",
     epochs=EPOCHS,
@@ -68,9 +68,9 @@ print(f"mAP50-95 {results.box.map:.3f}")
 
 # %%
 best = YOLO(results.save_dir / "weights/best.pt")
-pictures = sorted(Path(model.trainer.data["val"]).glob("*.jpg"))[:4]
+images = sorted(Path(model.trainer.data["val"]).glob("*.jpg"))[:4]
 figure, axes = plt.subplots(1, 4, figsize=(12, 3.5))
-for ax, found in zip(axes, best.predict(pictures, imgsz=160, verbose=False), strict=True):
+for ax, found in zip(axes, best.predict(images, imgsz=160, conf=0.4, agnostic_nms=True, verbose=False), strict=True):
     ax.imshow(found.plot()[..., ::-1])
     ax.axis("off")
 plt.show()
@@ -82,5 +82,5 @@ plt.show()
 
 # %%
 file = best.export(format="onnx", imgsz=160, dynamic=True, verbose=False)
-again = YOLO(file, task="detect").predict(pictures[0], imgsz=160, verbose=False)[0]
-print(f"{Path(file).name}: {len(again.boxes)} boxes in {pictures[0].name}")
+again = YOLO(file, task="detect").predict(images[0], imgsz=160, verbose=False)[0]
+print(f"{Path(file).name}: {len(again.boxes)} boxes in {images[0].name}")

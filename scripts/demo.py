@@ -68,9 +68,10 @@ What was made, all of it in {folder}:
   training     results/train: results.csv and results.png, weights/best.pt
   validation   results/val: curves and confusion matrix
   ONNX         results/train/weights/best.onnx
-  pictures     results/pytorch and results/onnx: the validation images with boxes drawn
+  predictions  results/pytorch and results/onnx: the validation images with boxes drawn
 PyTorch and ONNX Runtime found the same {boxes} boxes.
-Next: the README shows how to train on your own data and to place the modules in a YAML.""")
+Next: activate the environment and go on with "Install" in the README:
+  source {Path(sys.prefix)}/bin/activate""")
 
 
 if __name__ == "__main__":

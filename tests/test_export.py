@@ -14,7 +14,7 @@ from ultralytics import YOLO
 from ultralytics.utils.nms import non_max_suppression
 
 from ultralytics_sgdm import SGDM, RDConv
-from ultralytics_sgdm.configs import with_scale
+from ultralytics_sgdm.configs import list_shipped, with_scale
 from ultralytics_sgdm.data import make_shapes
 
 pytestmark = pytest.mark.slow

@@ -3,7 +3,7 @@
 from . import compat, plugin, versions
 
 try:
-    from .configs import BASELINES
+    from .configs import ATTENTION, BASELINES
     from .nn import C3SGDM, SGDM, C2fSGDM, RDConv, register_layer, registered_layers, with_sgdm
     from .nn.registry import provide_layers
     from .placing.equip import equip
@@ -15,5 +15,6 @@ __version__ = "0.3.0"
 __all__ = ("C3SGDM", "SGDM", "C2fSGDM", "RDConv", "equip", "insert", "register_layer", "registered_layers", "with_sgdm")
 
 provide_layers(f"{__name__}.evidence.baselines", BASELINES.values())
+provide_layers(f"{__name__}.nn.attention", ATTENTION)
 compat.install()
 plugin.install()

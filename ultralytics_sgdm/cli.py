@@ -37,6 +37,7 @@ def equip(
     at: str | None = None,
     module: str = "SGDM",
     budget: str | None = None,
+    start: str | None = None,
     out: str | None = None,
 ) -> None:
     """Put SGDM, or another registered layer, into a model YAML.
@@ -47,11 +48,13 @@ def equip(
             YOLOv5: 1.5,1.6).
         at: Where, separated by commas: sections (backbone, neck), stages (P2, P3, ..., deepest), numbers of layers
             (default: deepest; for RDConv, the strided 3x3 Conv rows from P4 on).
-        module: Registered layer; `yolo sgdm layers` lists them. RDConv replaces Conv rows, others go behind blocks.
+        module: Registered layer (`yolo sgdm layers` lists them), or one of timm (se, eca, gc, ...). RDConv replaces
+            Conv rows, others go behind blocks.
         budget: Parameters to add, such as 190000 or 0.19M, in place of a ratio.
+        start: "identity" to let timm's attention layers (se, eca, gc, ...) start as the identity.
         out: YAML file to write (default: print it).
     """
-    equipped = placing.equip(model, ratio, at, module, budget, out)
+    equipped = placing.equip(model, ratio, at, module, budget, start, out)
     if out is None:
         print(equipped.text(f"{Path(equipped.source).stem}-{module.lower()}.yaml"), end="")
         print(equipped.summary(), file=sys.stderr)

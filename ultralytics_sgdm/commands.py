@@ -1,7 +1,8 @@
 """A command line from a function: its signature says what the command takes, its docstring is the command's help.
 
 Arguments are written as Ultralytics' are, `key=value`; pydantic converts them to the types of the signature, and
-Ultralytics' own parser reads those that are passed on to it. Parameters before a variadic one, and those without default, may be given by position.
+Ultralytics' own parser reads those that are passed on to it. Parameters before a variadic one, and those without
+default, may be given by position.
 """
 
 from __future__ import annotations

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 from ultralytics.nn import tasks
 
-from ..configs import row_location
+from ..configs import ATTENTION, row_location
 from ..errors import ConfigError, did_you_mean
 from ..nn.registry import find_layer, registered_layers
 from .outline import Feature, build_outline, count_parameters, read_features
@@ -90,6 +90,7 @@ def equip(
     at: str | int | Sequence[str | int] | None = None,
     module: str = "SGDM",
     budget: str | float | None = None,
+    start: str | None = None,
     out: str | Path | None = None,
 ) -> Equipped:
     """Put a module into a model YAML, as `yolo sgdm equip` does.
@@ -103,6 +104,7 @@ def equip(
             without a stage means from P3 on (default: deepest; for RDConv, from P4 on).
         module: Registered layer. RDConv replaces strided 3x3 Conv rows; others go behind blocks.
         budget: Parameters to add, such as `190000` or "0.19M", in place of `ratio`: the ratios that come nearest.
+        start: "identity" to let a layer with such an argument (timm's attention layers) start as the identity.
         out: File to write the YAML to, which must not exist.
 
     Returns:
@@ -125,8 +127,10 @@ def equip(
     channels = [feature.channels for i in chosen if (feature := features[i])]
     if len(channels) < len(chosen):
         raise _no_place(spec, next(i for i in chosen if not features[i]), module)
+    if start is not None and "start" not in inspect.signature(cls).parameters:
+        raise ConfigError(f"module={module} does not take start=")
     ratios = choose_ratios(cls, spec, channels, ratio, goal)
-    new, places = _put(spec, chosen, cls, ratios or [None] * len(chosen))
+    new, places = _put(spec, chosen, cls, ratios or [None] * len(chosen), [] if start is None else [start])
     built = build_outline(new)
     result = read_features(built) if len(_rows(new)) > len(rows) else features
     for i, place in zip(chosen, places, strict=True):
@@ -186,7 +190,7 @@ def _check_new(path: Path) -> Path:
 def _find_class(name: str) -> type[torch.nn.Module]:
     entry = find_layer(str(name))
     if entry is None:
-        layers = [layer for layer, _ in registered_layers()]
+        layers = [*(layer for layer, _ in registered_layers()), *ATTENTION]
         allowed = did_you_mean(str(name), layers) or f"; registered are {', '.join(layers)}"
         raise ConfigError(f"module={name!r} is not a registered layer{allowed}")
     return entry.cls
@@ -291,7 +295,7 @@ def _no_place(spec: dict[str, Any], i: int, module: str) -> ConfigError:
 
 
 def _put(
-    spec: dict[str, Any], chosen: list[int], cls: type[torch.nn.Module], ratios: Sequence[float | None]
+    spec: dict[str, Any], chosen: list[int], cls: type[torch.nn.Module], ratios: Sequence[float | None], more: list
 ) -> tuple[dict[str, Any], list[int]]:
     """Return the model dictionary with the module at the chosen rows, and the rows where it is."""
     rows, module = _rows(spec), cls.__name__
@@ -317,7 +321,7 @@ def _put(
         else:
             section.append([f, n, name, args])
         if i in inserted:
-            section.append([-1, 1, module, [args[0], *_arguments(cls, of[i])]])
+            section.append([-1, 1, module, [args[0], *_arguments(cls, of[i]), *more]])
     return new, [end[i] for i in chosen]
 
 

@@ -50,8 +50,8 @@ def is_untrained(norms: Iterable[nn.Module]) -> bool:
 
 
 def is_idle(module: nn.Module) -> bool:
-    """Return whether an added module is as it was initialised: its BatchNorm is, or a weight of it is all zero."""
-    weights = (p for p in module.parameters() if p.dim() > 1)
+    """Return whether an added module is as it was initialised: its BatchNorm is, or a weight or scale of it is zero."""
+    weights = (p for p in module.parameters() if p.dim() > 1 or p.numel() == 1)
     return is_untrained(module.modules()) or any(not p.any() for p in weights)
 
 

@@ -1,0 +1,67 @@
+"""docs/howto/own-layer.md as a newcomer runs it, in small: a layer, a YAML, stock weights, a comparison, an export."""
+
+import re
+import sys
+from pathlib import Path
+
+import pytest
+import torch
+import yaml
+from ultralytics import YOLO
+
+from ultralytics_sgdm import equip
+from ultralytics_sgdm.configs import ATTENTION
+from ultralytics_sgdm.data import make_shapes
+from ultralytics_sgdm.errors import ConfigError
+
+PAGE = Path(__file__).parents[1] / "docs/howto/own-layer.md"
+
+
+@pytest.mark.long
+def test_the_page_from_zero(shell, yolo, tmp_path):
+    pytest.importorskip("onnx")
+    pytest.importorskip("scipy")
+    make_shapes(tmp_path / "my", train=8, val=4, size=64)
+    spec = {"path": str(tmp_path / "my"), "train": "images/train", "val": "images/val", "names": list("abcdef")}
+    (tmp_path / "my.yaml").write_text(yaml.safe_dump(spec))
+    YOLO("yolov8n.yaml").save(tmp_path / "yolov8n.pt")
+    first, second, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
+    second = second.replace(
+        "epochs=50", "epochs=1, imgsz=32, batch=4, workers=0, device='cpu', plots=False, project='runs'"
+    )
+    (tmp_path / "first.py").write_text(first)
+    (tmp_path / "second.py").write_text(second)
+    shell(sys.executable, "first.py", cwd=tmp_path)
+    out = shell(sys.executable, "second.py", cwd=tmp_path)
+    assert "Gate behind C2f in layers" in out and "355 of 355 pretrained tensors moved" in out
+    assert list(tmp_path.rglob("*.onnx"))
+    command = re.search(r"yolo (sgdm compare .*?)\n```", PAGE.read_text(encoding="utf-8"), re.S)[1].replace("\\\n", " ")
+    small = command.replace("epochs=50", "epochs=1 imgsz=32 batch=4 workers=0 device=cpu nbs=4").split()
+    yolo(*small, cwd=tmp_path)
+    summary = (tmp_path / "results/gate/summary.md").read_text()
+    assert all(f"| {name} |" in summary for name in ("yolov8n", "yolov8n-gate", "yolov8n-sgdm"))
+    assert len(list((tmp_path / "results/gate").glob("yolov8n*.json"))) == 9
+
+
+@pytest.mark.parametrize("name", ATTENTION)
+def test_timms_attention_layers_are_layers_by_name(name, tmp_path):
+    pytest.importorskip("timm")
+    x = torch.rand(1, 64, 16, 12)
+    from ultralytics_sgdm.nn import attention
+
+    layer = getattr(attention, name)
+    assert torch.equal(layer(64, 64).eval()(x), x) == ("starts as the identity" in ATTENTION[name])
+    identity = layer(64, 64, "identity").eval()
+    assert torch.equal(identity(x), x)
+    identity(x).sum().backward()
+    assert identity.scale.grad is not None
+    with pytest.raises(ValueError, match="start must be one of timm, identity, got 'zero'"):
+        layer(64, 64, "zero")
+    equip("yolov8n.yaml", module=name, start="identity", out=tmp_path / "yolov8n-mine.yaml")
+    model = YOLO(tmp_path / "yolov8n-mine.yaml").model
+    assert type(model.model[9]) is layer and model.model[9].scale.item() == 0
+
+
+def test_start_is_refused_where_there_is_none():
+    with pytest.raises(ConfigError, match="module=SGDM does not take start="):
+        equip("yolov8n.yaml", start="identity")
