@@ -1,19 +1,15 @@
 """Detection with an exported ONNX model: needs only onnxruntime, numpy, opencv and Pillow; same boxes as Ultralytics.
 
-Takes images, folders, lists (.txt), patterns and videos; writes them with boxes drawn, and predictions.json:
-
-    python predict_onnx.py best.onnx images/ "more/*.png" batch=8 conf=0.4
-
-With the package installed, `yolo sgdm predict best.onnx images/ batch=8` is the same.
+`python predict_onnx.py best.onnx images/ "more/*.png" batch=8 conf=0.4`, or with the package `yolo sgdm predict ...`.
 """
 
 from __future__ import annotations
 
 import ast
+import contextlib
 import glob
 import itertools
 import json
-import re
 import sys
 from collections.abc import Iterator, Sequence
 from pathlib import Path
@@ -27,8 +23,8 @@ READ_BY_PILLOW = {".avif", ".heic", ".heif"}
 IMAGES = {".bmp", ".dng", ".jp2", ".jpeg", ".jpg", ".mpo", ".png", ".tif", ".tiff", ".webp", *READ_BY_PILLOW}
 VIDEOS = {".asf", ".avi", ".gif", ".m4v", ".mkv", ".mov", ".mp4", ".mpeg", ".mpg", ".ts", ".webm", ".wmv"}
 PROVIDERS = ("CUDAExecutionProvider", "CPUExecutionProvider")
-CLASS_OFFSET = 7680  # pixels between the boxes of two classes, so that NMS never compares them
-MAX_CANDIDATES = 30000  # boxes of one image that enter NMS
+CLASS_OFFSET, MAX_CANDIDATES = 7680, 30000  # pixels between the boxes of two classes; boxes of an image in NMS
+DEFAULTS = {"conf": 0.25, "iou": 0.7, "max_det": 300, "agnostic_nms": False}
 
 
 class InputError(Exception):
@@ -44,22 +40,8 @@ class Frame(NamedTuple):
     fps: float = 0.0
 
 
-class Options(NamedTuple):
-    """Least confidence of a box, overlap at which NMS drops one, most boxes of an image, NMS between classes too."""
-
-    conf: float = 0.25
-    iou: float = 0.7
-    max_det: int = 300
-    agnostic_nms: bool = False
-
-
 class Detector:
-    """An exported detector; names, stride and sizes come from the model's own metadata.
-
-    Args:
-        path: ONNX file that `yolo export` wrote.
-        imgsz: (height, width) of the network's input, for a dynamic model (default: the size it was exported for).
-    """
+    """An exported detector; `imgsz` is (height, width) of a dynamic model's input (default: that of its export)."""
 
     def __init__(self, path: Path, imgsz: tuple[int, int] | None = None) -> None:
         try:
@@ -67,7 +49,7 @@ class Detector:
         except ImportError as e:
             raise InputError("this needs onnxruntime: pip install onnxruntime") from e
         if not Path(path).is_file():
-            raise InputError(f"model {path} {'is a folder' if Path(path).is_dir() else 'does not exist'}")
+            raise InputError(f"model {path} does not exist")
         available = onnxruntime.get_available_providers()
         try:
             self.session = onnxruntime.InferenceSession(path, providers=[p for p in PROVIDERS if p in available])
@@ -89,8 +71,7 @@ class Detector:
         self.path = path
         self.has_nms = bool(options.get("nms")) or meta.get("end2end") == "True" or shape[-1] == 6
         self.end2end = self.has_nms and not options.get("nms")  # a head that needs no NMS
-        few = self.end2end and isinstance(shape[0], int) and shape[0] < Options().max_det  # all that a small input has
-        self.most = shape[0] if self.has_nms and isinstance(shape[0], int) and not few else None
+        self.most = shape[0] if self.has_nms else None
         self.dynamic = isinstance(height, str)
         self.batch = batch if isinstance(batch, int) else None
         self.size = (imgsz or exported_for) if self.dynamic else (height, width)
@@ -98,12 +79,9 @@ class Detector:
             sizes = f"multiples of {self.stride}" if self.dynamic else f"{self.size}, for which it was exported"
             raise InputError(f"imgsz {imgsz}: {path} takes {sizes}")
 
-    def __call__(self, images: list[np.ndarray], options: Options) -> list[np.ndarray]:
-        """Detect on one batch of BGR uint8 images (H, W, 3), each its own size.
-
-        Returns:
-            For each image an array of rows x1, y1, x2, y2 (pixels of the image), confidence, class; best first.
-        """
+    def __call__(self, images: list[np.ndarray], **options: Any) -> list[np.ndarray]:
+        """Return rows x1, y1, x2, y2 (pixels), confidence, class for each of a batch of BGR uint8 images (H, W, 3)."""
+        conf, iou, max_det, agnostic_nms = (DEFAULTS | options).values()
         rectangle = self.dynamic and len({image.shape for image in images}) == 1
         inputs = np.stack([letterbox(image, self.size, self.stride if rectangle else None) for image in images])
         if self.batch:
@@ -116,12 +94,10 @@ class Detector:
         except Exception as e:
             reason = str(e).partition("\n")[0]
             raise InputError(f"{self.path} fails on an input of the shape {inputs.shape}: {reason}") from e
-        if not self.has_nms and outputs.shape[1] != 4 + len(self.names):
-            raise InputError(f"{self.path} has {outputs.shape[1] - 4} classes, its metadata names {len(self.names)}")
         results = []
         for output, image in zip(outputs.astype(np.float32), images, strict=False):
-            inside = output[output[:, 4] > options.conf][: options.max_det] if self.has_nms else None
-            rows = select_boxes(output, options) if inside is None else inside
+            inside = output[output[:, 4] > conf][:max_det] if self.has_nms else None
+            rows = select_boxes(output, conf, iou, max_det, agnostic_nms) if inside is None else inside
             rows[:, :4] = scale_boxes(rows[:, :4], inputs.shape[2:], image.shape[:2])
             if unknown := {*rows[:, 5].astype(int).tolist()} - self.names.keys():
                 raise InputError(f"{self.path} found the class {min(unknown)}, which its metadata does not name")
@@ -150,30 +126,24 @@ def letterbox(image: np.ndarray, size: tuple[int, int], stride: int | None = Non
 def scale_boxes(boxes: np.ndarray, size: tuple[int, int], shape: tuple[int, int]) -> np.ndarray:
     """Map boxes (n, 4) from pixels of a letterboxed input of `size` to those of the image of `shape`."""
     height, width = fit_size(shape, size)
-    left, top = round((size[1] - width) / 2 - 0.1), round((size[0] - height) / 2 - 0.1)
-    boxes = (boxes - [left, top, left, top]) / ([width / shape[1], height / shape[0]] * 2)
-    return boxes.clip(0, [shape[1], shape[0]] * 2)
+    corner = [round((size[1] - width) / 2 - 0.1), round((size[0] - height) / 2 - 0.1)] * 2
+    return ((boxes - corner) / ([width / shape[1], height / shape[0]] * 2)).clip(0, [shape[1], shape[0]] * 2)
 
 
-def select_boxes(output: np.ndarray, options: Options) -> np.ndarray:
+def select_boxes(output: np.ndarray, conf: float, iou: float, max_det: int, agnostic_nms: bool) -> np.ndarray:
     """Return rows of boxes by NMS from raw output (4 + classes, anchors), boxes as centre x, y, width, height."""
-    output = output.T[output[4:].max(0) > options.conf]
+    output = output.T[output[4:].max(0) > conf]
     xywh, scores, classes = output[:, :4], output[:, 4:].max(1, initial=0), output[:, 4:].argmax(1)
     corners = np.concatenate([xywh[:, :2] - xywh[:, 2:] / 2, xywh[:, :2] + xywh[:, 2:] / 2], 1)
-    apart = corners + (0 if options.agnostic_nms else np.float32(CLASS_OFFSET) * classes[:, None].astype(np.float32))
+    apart = corners + (0 if agnostic_nms else np.float32(CLASS_OFFSET) * classes[:, None].astype(np.float32))
     rectangles = np.concatenate([apart[:, :2], apart[:, 2:] - apart[:, :2]], 1).astype(float)
-    limits = options.conf, options.iou
-    keep = cv2.dnn.NMSBoxes(rectangles.tolist(), scores.tolist(), *limits, top_k=MAX_CANDIDATES)
-    keep = np.asarray(keep, int).reshape(-1)[: options.max_det]
+    keep = cv2.dnn.NMSBoxes(rectangles.tolist(), scores.tolist(), conf, iou, top_k=MAX_CANDIDATES)
+    keep = np.asarray(keep, int).reshape(-1)[:max_det]
     return np.column_stack([corners, scores, classes])[keep].astype(np.float32)
 
 
 def find_files(source: str) -> list[str]:
-    """Return the images and videos of a source: a file, a folder, the lines of a list (.txt), or a pattern.
-
-    Raises:
-        InputError: If there is no such source, or no image or video in it.
-    """
+    """Return the images and videos of a source: a file, a folder, the lines of a list (.txt), or a pattern."""
     path = Path(source)
     try:
         if path.is_file() and path.suffix.lower() == ".txt":
@@ -199,7 +169,7 @@ def read_frames(files: Sequence[str], skipped: list[dict[str, str]]) -> Iterator
             capture = cv2.VideoCapture(str(Path(file).absolute()))  # FFmpeg takes a:b.mp4 for an address
             fps = capture.get(cv2.CAP_PROP_FPS)
             while (read := capture.read())[0]:
-                yield Frame(file, read[1], number, fps if 0.1 <= fps <= 1000 else 30.0)
+                yield Frame(file, read[1], number, fps if 0.1 <= fps <= 65 else 30.0)  # what MPEG-4 holds
                 number += 1
             capture.release()
         elif isinstance(image := read_image(Path(file)), str):
@@ -259,7 +229,7 @@ class Output:
         self.folder.mkdir(parents=True, exist_ok=True)
         self.predictions: list[dict[str, Any]] = []
         self.skipped: list[dict[str, str]] = []
-        self._video, self._video_file, self._video_of = cv2.VideoWriter(), Path(), ""
+        self.videos: dict[str, tuple[cv2.VideoWriter, Path]] = {}
 
     def add(self, frame: Frame, rows: np.ndarray, names: dict[int, str]) -> None:
         """Write one result."""
@@ -286,29 +256,30 @@ class Output:
         return file
 
     def _write_frame(self, frame: Frame, drawn: np.ndarray) -> Path:
-        if self._video_of != frame.source:
-            self.finish_video()
-            self._video_of, self._video_file = frame.source, self._name_free(Path(frame.source).name, ".mp4")
-            rate = frame.fps if frame.fps < 65 else float(round(frame.fps))  # MPEG-4 holds thousandths up to 65.535
-            codec, size = cv2.VideoWriter.fourcc(*"mp4v"), drawn.shape[1::-1]
-            self._video = cv2.VideoWriter(str(self._video_file), codec, rate, size)
-        self._video.write(drawn)
-        return self._video_file
+        if frame.source not in self.videos:
+            file = self._name_free(Path(frame.source).name, ".mp4")
+            writer = cv2.VideoWriter(str(file), cv2.VideoWriter.fourcc(*"mp4v"), frame.fps, drawn.shape[1::-1])
+            self.videos[frame.source] = writer, file
+        writer, file = self.videos[frame.source]
+        writer.write(drawn)
+        return file
 
-    def finish_video(self) -> None:
-        """Finish the present video."""
-        self._video.release()
-        if self._video_of and not cv2.VideoCapture(str(self._video_file)).isOpened():  # which OpenCV does not report
-            raise OSError(None, f"the video could not be written; is the disk full? {self._video_file}")
-        self._video_of = ""
+    def close(self) -> None:
+        """Finish the videos and write predictions.json."""
+        content = json.dumps({"predictions": self.predictions, "skipped": self.skipped}, indent=1)
+        (self.folder / "predictions.json").write_text(content, encoding="utf-8")
+        for writer, file in self.videos.values():
+            writer.release()
+            if not cv2.VideoCapture(str(file)).isOpened():  # OpenCV does not report an error of the disk
+                raise OSError(None, f"{file} could not be written; is the disk full?")
 
 
 def predict(
     model: Path,
     *source: str,
     out: Path = Path("predictions"),
-    batch: int | None = None,
-    imgsz: str | None = None,
+    batch: int = 1,
+    imgsz: list[int] | None = None,
     conf: float = 0.25,
     iou: float = 0.7,
     max_det: int = 300,
@@ -323,7 +294,7 @@ def predict(
         model: ONNX file of `yolo export format=onnx` of the task detect, with or without nms=True.
         source: Images, videos, folders or lists (.txt) of these, patterns as "*.png".
         out: Folder of the results.
-        batch: Images at a time, of a dynamic model (default: 1).
+        batch: Images at a time, of a dynamic model.
         imgsz: Size of the input of a dynamic model, 640 or 480,640 (height, width).
         conf: Least confidence of a box.
         iou: Overlap at which NMS drops a box.
@@ -331,73 +302,47 @@ def predict(
         agnostic_nms: NMS between classes too.
 
     Returns:
-        Exit status: 1 if nothing could be read, 130 after Ctrl-C.
+        Exit status: 1 if nothing could be read.
 
     Raises:
         InputError: If the model, a source, an argument or the output cannot be used.
     """
-    for name, value, least, most in (
-        *(("conf", conf, 0, 1), ("iou", iou, 0, 1)),
-        *(
-            ("batch", 1 if batch is None else batch, 1, np.inf),
-            ("max_det", max_det, 1, np.inf),
-            ("sources", len(source), 1, np.inf),
-        ),
-    ):
-        if not least <= value <= most:
-            raise InputError(f"{name}={value} must be {'from 0 to 1' if most == 1 else '1 or more'}")
+    if not (source and 0 <= conf <= 1 and 0 <= iou <= 1 and max_det >= 1 and batch >= 1):
+        raise InputError("name a source; conf= and iou= must be from 0 to 1, max_det= and batch= 1 or more")
     files = list(dict.fromkeys(file for s in source for file in find_files(s)))
-    size = re.fullmatch(r"\(?(\d+)(?:\s*[,x]\s*(\d+))?\)?", imgsz or "0")
-    if not size:
-        raise InputError(f"imgsz={imgsz} must be 640, or height and width such as 480,640")
-    detector = Detector(model, (int(size[1]), int(size[2] or size[1])) if imgsz else None)
-    fixed = [f"max_det above {detector.most}"] if detector.most and max_det > detector.most else []
-    if detector.has_nms and (not detector.end2end or iou != 0.7 or agnostic_nms):
-        fixed += ["iou", "agnostic_nms"] if detector.end2end else ["conf below that of its export, iou", "agnostic_nms"]
-    if fixed:
-        print(f"warning: {model} has its NMS inside; no effect has {', '.join(fixed)}", file=sys.stderr)
-    options, status = Options(conf, iou, max_det, agnostic_nms), 0
+    detector = Detector(model, (imgsz[0], imgsz[-1]) if imgsz else None)
+    options = {"conf": conf, "iou": iou, "max_det": max_det, "agnostic_nms": agnostic_nms}
+    if detector.has_nms and (options != DEFAULTS or not detector.end2end):
+        conf_too = "" if detector.end2end else "the least conf=, "
+        print(
+            f"warning: {model} fixes {conf_too}iou=, agnostic_nms= and at most {detector.most} boxes", file=sys.stderr
+        )
     try:
-        results = Output(out)
-        try:
+        with contextlib.closing(Output(out)) as results:
             frames = read_frames(files, results.skipped)
-            while group := list(itertools.islice(frames, detector.batch or batch or 1)):
-                found = detector([frame.image for frame in group], options)
+            while group := list(itertools.islice(frames, detector.batch or batch)):
+                found = detector([frame.image for frame in group], **options)
                 for frame, rows in zip(group, found, strict=True):
                     results.add(frame, rows, detector.names)
-        except KeyboardInterrupt:
-            print("stopped", file=sys.stderr)
-            status = 130
-        finally:
-            content = json.dumps({"predictions": results.predictions, "skipped": results.skipped}, indent=1)
-            (results.folder / "predictions.json").write_text(content, encoding="utf-8")
-            results.finish_video()
     except OSError as e:
         raise InputError(f"out={out} cannot be written: {e.strerror or e}") from e
-    done, boxes = len(results.predictions), sum(len(p["boxes"]) for p in results.predictions)
-    print(f"images: {done}, boxes: {boxes}, skipped: {len(results.skipped)}, results: {results.folder}")
-    return status or (0 if done else 1)
+    boxes = sum(len(p["boxes"]) for p in results.predictions)
+    print(f"images: {len(results.predictions)}, boxes: {boxes}, skipped: {len(results.skipped)}, in {results.folder}")
+    return 0 if results.predictions else 1
 
 
 def main(argv: Sequence[str]) -> int:
     """Run `predict` with a command line as `best.onnx images/ conf=0.4`; return the exit status."""
-    options = dict(a.split("=", 1) for a in argv if re.match(r"\w+=", a) and not Path(a).exists())
-    kinds: dict[str, Any] = {
-        "out": Path,
-        "batch": int,
-        "conf": float,
-        "iou": float,
-        "max_det": int,
-        "agnostic_nms": ast.literal_eval,
-    }
-    positional = [a for a in argv if a.partition("=")[0] not in options]
+    keys = {*DEFAULTS, "out", "batch", "imgsz"}
+    given = dict(argument.split("=", 1) for argument in argv if argument.partition("=")[0] in keys)
+    model, *source = [argument for argument in argv if argument.partition("=")[0] not in keys] or [""]
     try:
-        if len(positional) < 2 or options.keys() - {*kinds, "imgsz"}:
-            raise InputError(f"usage: MODEL SOURCE ... {' '.join(f'{k}=' for k in (*kinds, 'imgsz'))}")
-        arguments: dict[str, Any] = {k: kinds.get(k, str)(v) for k, v in options.items()}
-        return predict(Path(positional[0]), *positional[1:], **arguments)
-    except (InputError, ValueError) as e:
-        print(f"error: {e}", file=sys.stderr)
+        options: dict[str, Any] = {k: ast.literal_eval(v) for k, v in given.items() if k not in ("out", "imgsz")}
+        options |= {"out": Path(given["out"])} if "out" in given else {}
+        options |= {"imgsz": [int(side) for side in given["imgsz"].split(",")]} if "imgsz" in given else {}
+        return predict(Path(model), *source, **options)
+    except (InputError, ValueError, SyntaxError) as e:
+        print(f"error: {e}; usage: MODEL SOURCE ... [KEY=VALUE ...] with {', '.join(sorted(keys))}", file=sys.stderr)
         return 2
 
 
