@@ -152,7 +152,7 @@ def test_the_notebook_is_that_of_its_script_and_runs(yolo, tmp_path, monkeypatch
     assert [(c.cell_type, c.source) for c in notebook.cells] == [(c.cell_type, c.source) for c in script.cells]
     assert not any(cell.get("outputs") for cell in notebook.cells)
     for cell in script.cells:
-        cell.source = cell.source.replace("EPOCHS = 15", "EPOCHS = 1")
+        cell.source = cell.source.replace("EPOCHS = 50", "EPOCHS = 1")
     monkeypatch.setenv("PYTHONPATH", str(ROOT))
     monkeypatch.setenv("YOLO_CONFIG_DIR", str(tmp_path))
     nbclient.NotebookClient(
@@ -161,3 +161,16 @@ def test_the_notebook_is_that_of_its_script_and_runs(yolo, tmp_path, monkeypatch
     said = "".join(o.get("text", "") for c in script.cells for o in c.get("outputs", []))
     assert "+186,552 parameters" in said
     assert "best.onnx:" in said
+
+
+def test_results_go_to_the_working_folder_as_the_readme_says(shell, world, tmp_path):
+    """Whatever repository the environment is in: the line of "Install", then the lines that follow in README."""
+    readme = (ROOT / "README.md").read_text(encoding="utf-8")
+    line = re.search(r"^yolo (settings runs_dir=runs)$", readme, re.M)[1]
+    assert "model=runs/detect/train/weights/best.pt" in readme[readme.index(line) :]
+    run = (sys.executable, "-m", "ultralytics_sgdm")
+    where = {"cwd": tmp_path, "YOLO_CONFIG_DIR": str(tmp_path / "settings")}
+    shell(*run, *line.split(), **where)
+    arguments = ("model=yolov8n-sgdm.yaml", f"data={world / 'my.yaml'}", *(f"{k}={v}" for k, v in TINY.items()))
+    shell(*run, "train", *arguments, **where)
+    assert (tmp_path / "runs/detect/train/weights/best.pt").is_file()
