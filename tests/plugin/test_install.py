@@ -123,10 +123,6 @@ def test_the_command_of_an_unknown_ultralytics(shell, tmp_path):
         ("from ultralytics.utils import dist; del dist.torch_save", "multi-GPU training and tuning"),
         ("from ultralytics.engine.trainer import BaseTrainer as B; del B.setup_model", "freeze=stock freezes nothing"),
         ("import sys; sys.modules['ultralytics.engine.exporter'] = None", "half-precision ONNX"),
-        (
-            "from ultralytics.nn import tasks as t; t.keep, t.yaml_model_load = t.yaml_model_load, None",
-            "are not found by",
-        ),
     ],
 )
 def test_a_patch_that_does_not_fit_takes_its_feature_alone(python, gone, missing):
