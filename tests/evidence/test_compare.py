@@ -218,7 +218,7 @@ def test_data_are_read_once_and_a_missing_test_split_only_where_it_is_asked_for(
     Path("data.yaml").write_text(yaml.safe_dump({**spec, "test": "images/nowhere"}))
     read, digest = [], compare.digest_data
     monkeypatch.setattr(compare, "digest_data", lambda *given: read.append(given) or digest(*given))
-    monkeypatch.setattr(runners, "run_in_processes", lambda *_: ["nothing is run here"])
+    monkeypatch.setattr(compare, "run_in_processes", lambda *_: ["nothing is run here"])
     for folds, expected in ((0, 1), (2, 3)):  # all of it, and each fold
         assert command("sgdm", *arguments(folds=folds, out=f"out-{folds}"))[0] == 1
         assert len(read) == expected

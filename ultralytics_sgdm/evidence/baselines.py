@@ -21,6 +21,8 @@ from ..nn import register_layer
 from ..nn.dynamic import zero_init
 
 layers: Any = import_extra("timm.layers", "compare")
+cbam: Any = import_extra("timm.layers.cbam", "compare")
+coord_attn: Any = import_extra("timm.layers.coord_attn", "compare")
 
 
 def check_channels(c1: int, c2: int) -> int:
@@ -31,7 +33,7 @@ def check_channels(c1: int, c2: int) -> int:
 
 
 @register_layer(like=Conv)
-class TimmCBAM(layers.CbamModule):
+class TimmCBAM(cbam.CbamModule):
     """CBAM, attention by channel, then by position. Woo et al., arXiv 1807.06521, by timm.
 
     Unlike Ultralytics' own `CBAM` it has the paper's maximum pooling and its MLP with reduction 16.
@@ -42,7 +44,7 @@ class TimmCBAM(layers.CbamModule):
 
 
 @register_layer(like=Conv)
-class CoordAttention(layers.CoordAttn):
+class CoordAttention(coord_attn.CoordAttn):
     """CoordAttention, attention by row and by column. Hou et al., arXiv 2103.02907, by timm.
 
     With the paper's reduction 32 and the authors' least width 8.

@@ -10,9 +10,10 @@ from typing import Any
 from ..errors import ConfigError, import_extra
 from ..files import write_atomic
 from . import plan as plans
-from . import records, report, runners
+from . import records, report
 from .folds import SPLITS, write_folds
 from .plan import Plan
+from .runners import run_in_processes, run_over_ray
 from .train import Task, bind, check_settings, digest_data, import_layers, load_model
 
 EXTRAS = ("scipy.stats", "statsmodels.stats.power", "pandas", "sklearn.model_selection")
@@ -69,14 +70,10 @@ def compare(
         planned = plans.read(plan)
         command += f" (plan at {plans.find_commit(plan)})"
     elif models and data:
-        given: dict[str, Any] = {
-            "models": list(models),
-            "data": data,
-            "recipe": recipe,
-            "seeds": [0, 1, 2] if seeds is None else seeds,
-        }
-        given |= {"folds": folds, "groups": groups, "bf16": bf16, "layers": layers or []}
-        planned = plans.build({**given, "question": "", "better": 0, "equal": 0, "stop": ""})
+        given: dict[str, Any] = {"models": list(models), "data": data, "recipe": recipe, "folds": folds}
+        given |= {"seeds": [0, 1, 2] if seeds is None else seeds, "groups": groups, "bf16": bf16}
+        unplanned = {"question": "", "better": 0, "equal": 0, "stop": ""}
+        planned = plans.build({**given, **unplanned, "layers": layers or []})
     else:
         example = "yolo sgdm compare yolov8n.yaml yolov8n-sgdm.yaml data=my.yaml ..."
         raise ConfigError(f"name the models, and the dataset with data=: {example}")
@@ -93,7 +90,14 @@ def compare(
         tasks = _list_tasks(planned, _read_data(planned, own), absolute, own)
         with records.claim(out):
             _check_kept(out, planned, tasks, plan)
-            if failed := _do(tasks, out, jobs, ray, command):
+            left = [(task, file) for task in tasks if not (file := out / f"{task.name}.json").exists()]
+            try:
+                failed = run_over_ray(left, ray, command) if ray and left else run_in_processes(left, jobs, command)
+            except KeyboardInterrupt:
+                done = f"{len(tasks) - sum(not file.exists() for _, file in left)} of {len(tasks)} runs are done"
+                print(f"stopped: {done}; the same command goes on from here", file=sys.stderr)
+                raise
+            if failed:
                 names = ", ".join(failed)
                 print(f"error: {len(failed)} runs failed: {names}; fix what their logs say", file=sys.stderr)
                 return 1
@@ -160,16 +164,3 @@ def _check_kept(out: Path, plan: Plan, tasks: Sequence[Task], file: Path | None)
         write_atomic(kept, file.read_bytes())
     elif file and plans.read(kept) != plan:
         raise ConfigError(f"plan={file} was changed since {out} was begun with {kept}: choose another out=")
-
-
-def _do(tasks: Sequence[Task], out: Path, jobs: int, ray: str | None, command: str) -> list[str]:
-    """Do the runs that have no record yet; return the names of those that failed."""
-    left = [(task, file) for task in tasks if not (file := out / f"{task.name}.json").exists()]
-    try:
-        if left and ray:
-            return runners.run_over_ray(left, ray, command)
-        return runners.run_in_processes(left, jobs, command)
-    except KeyboardInterrupt:
-        done = sum((out / f"{task.name}.json").exists() for task in tasks)
-        print(f"stopped: {done} of {len(tasks)} runs are done; the same command goes on from here", file=sys.stderr)
-        raise

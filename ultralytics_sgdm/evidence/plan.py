@@ -62,7 +62,7 @@ class Plan(BaseModel, extra="forbid", strict=True, frozen=True):
 def build(content: Mapping[str, Any], prefix: str = "") -> Plan:
     """Return the plan of these keys; raise ConfigError, with `prefix`, for the first that does not fit."""
     try:
-        return Plan(**content)
+        return Plan.model_validate(content)
     except ValidationError as e:
         error = e.errors()[0]
         key = ".".join(map(str, error["loc"]))

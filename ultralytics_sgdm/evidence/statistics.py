@@ -21,7 +21,7 @@ FEW_SEEDS, FEW_IMAGES = 5, 300  # a report warns below these
 
 
 class Estimate(NamedTuple):
-    """A mean difference, half its simultaneous interval, and its adjusted p-value; None where nothing tells them."""
+    """A mean difference, half its simultaneous interval, and its adjusted p-value, None where they are unknown."""
 
     mean: float
     half: float | None = None

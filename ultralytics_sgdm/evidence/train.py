@@ -83,7 +83,7 @@ def load_model(name: str, kinds: Sequence[str] = ("detect",)) -> YOLO:
 
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Raise ConfigError unless Ultralytics has these arguments and takes their values."""
-    with records.wrap_errors("not for Ultralytics"):
+    with records.wrap_errors("Ultralytics"):
         get_cfg(overrides=dict(settings))
 
 

@@ -35,7 +35,7 @@ NOTHING = torch.empty(0)
 class Mixture(NamedTuple):
     """The weights of a layer's M kernels for one image; empty if the layer has no such branch."""
 
-    name: str  # number and class of the row, and where in it the layer is, such as "8 C2fSGDM.sgdm"
+    name: str  # such as "8 C2fSGDM.sgdm"
     kernels: list[str]
     gamma: np.ndarray  # spatial weights (M, H, W)
     alpha: np.ndarray  # channel weights (M, C)
@@ -50,10 +50,7 @@ def name_kernels(layer: nn.Module) -> list[str]:
 
 
 def watch(model: nn.Module) -> dict[str, Tensor]:
-    """Return a dictionary that each forward pass of `model`, or of a copy, fills.
-
-    It holds the input of the model (3, H, W) as "", and the output of each branch, without the batch, by its name.
-    """
+    """Return what each forward pass of `model`, or of a copy, fills: the input as "", outputs of branches by name."""
     seen: dict[str, Tensor] = {}
     model.register_forward_pre_hook(lambda _, inputs: seen.update({"": inputs[0][0]}))
     for name, layer in model.named_modules():
