@@ -1,6 +1,5 @@
 """`yolo sgdm compare` from end to end, on trainings of seconds."""
 
-import csv
 import json
 import os
 import shutil
@@ -16,7 +15,7 @@ import torch
 import yaml
 
 from ultralytics_sgdm import errors
-from ultralytics_sgdm.data import make_shapes
+from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.evidence import compare, records, runners, train
 
 pytestmark = pytest.mark.slow
@@ -24,126 +23,97 @@ pytestmark = pytest.mark.slow
 for module in compare.EXTRAS:
     pytest.importorskip(module)
 ROOT = Path(__file__).parents[2]
+RUNS = ("tiny-0", "tiny-1", "tiny-sgdm-0", "tiny-sgdm-1")
 MODELS = ("tiny.yaml", "tiny-sgdm.yaml")
-RECIPE = ("data=data.yaml", "epochs=2", "imgsz=64", "workers=0", "device=cpu", "optimizer=SGD")
-COMMAND = ("sgdm", "compare", *MODELS, *RECIPE, "seeds=0,1", "bf16=True")
+SETTINGS = {"data": "data.yaml", "epochs": 2, "imgsz": 64, "workers": 0, "device": "cpu", "optimizer": "SGD"}
 HUNG = 300  # seconds
-TINY = {
-    "backbone": [*[[-1, 1, "Conv", [16, 3, 2]]] * 3, [-1, 1, "C2f", [32, True]]],
-    "head": [[[3], 1, "Detect", ["nc"]]],
-    "nc": 6,
-}
+SAME = ("mAP50-95", "mAP50", "curve", "classes", "binding")
 
 
-def make_project(folder):
-    make_shapes(folder / "shapes", train=8, val=6, size=96)
-    spec = {"train": "shapes/images/train", "val": "shapes/images/val", "names": list("abcdef")}
-    (folder / "data.yaml").write_text(yaml.safe_dump(spec))
-    (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
-    return folder
+def arguments(*models, **changes):
+    """The arguments of the finished comparison with changes."""
+    given = {**SETTINGS, "seeds": "0,1", "bf16": True, "out": "res", **changes}
+    return ("compare", *(models or MODELS), *(f"{key}={value}" for key, value in given.items()))
 
 
 @pytest.fixture(scope="module")
-def finished(yolo, tmp_path_factory):
+def finished(yolo, make_project, tmp_path_factory):
     """Folder of a finished comparison, and what it printed."""
     folder = make_project(tmp_path_factory.mktemp("compare"))
-    return folder, yolo(*COMMAND, "out=res", "jobs=2", cwd=folder)
+    return folder, yolo("sgdm", *arguments(jobs=2), cwd=folder)
 
 
 @pytest.fixture
-def project(finished, tmp_path, monkeypatch):
+def again(finished, tmp_path, monkeypatch):
     """A copy of the finished comparison, in which the test runs."""
     shutil.copytree(finished[0], tmp_path / "copy", symlinks=True)
-    monkeypatch.chdir(tmp_path / "copy")
-    return tmp_path / "copy"
+    spec = Path(tmp_path, "copy/data.yaml")
+    spec.write_text(spec.read_text().replace(str(finished[0]), str(spec.parent)))
+    monkeypatch.chdir(spec.parent)
+    return spec.parent
 
 
 def record(name, out="res"):
     return json.loads(Path(out, f"{name}.json").read_text())
 
 
-def scratch(name, out="res"):
-    (folder,) = (f for f in Path("runs/compare", out).glob(f"{name}-*") if f.is_dir())
-    return folder
-
-
-def test_a_comparison_keeps_records_and_says_how_sure_it_is(finished, project):
+def test_a_comparison_keeps_records_and_says_how_sure_it_is(finished, again):
     printed = finished[1]
-    assert all(f"{name}: done" in printed for name in ("tiny-0", "tiny-1", "tiny-sgdm-0", "tiny-sgdm-1"))
+    assert all(f"{name}: done" in printed for name in RUNS)
     summary = Path("res/summary.md").read_text(encoding="utf-8")
     assert summary in printed  # with its warnings
     assert "Warning: an interval rests on 2 seeds" in summary and "Warning: only 6 images" in summary
     ours = record("tiny-sgdm-0")
     assert len(ours["curve"]) == ours["recipe"]["epochs"] == 2
-    assert ours["versions"]["torch"] == torch.__version__
-    assert ours["machine"]["threads"] == 1
-    assert {"commit", "date", "command", "validation_loss", "pictures"} <= ours.keys()
-    assert "compare" in ours["command"]
-    assert str(project) not in json.dumps(ours)
-    with open("res/summary.csv", encoding="utf-8") as f:
-        rows = list(csv.DictReader(f))
-    assert [row["model"] for row in rows] == ["tiny", "tiny-sgdm"]
-    files = {p.name for p in Path("res").iterdir()} - {".lock"}
-    assert {f for f in files if "tiny" not in f} == {"summary.md", "summary.csv", "analysis.json", "differences.png"}
+    assert ours["versions"]["torch"] == torch.__version__ and ours["machine"]["threads"] == 1
+    assert {"commit", "date", "validation_loss", "pictures"} <= ours.keys() and "compare" in ours["command"]
+    assert str(finished[0]) not in json.dumps(ours)
+    made = {"summary.md", "summary.csv", "analysis.json", "differences.png"}
+    assert {p.name for p in Path("res").iterdir()} - {".lock"} == made | {f"{name}.json" for name in RUNS}
 
 
-def test_what_is_done_is_kept_and_what_was_lost_is_made_again(project, command):
-    ours, last = record("tiny-sgdm-0"), scratch("tiny-sgdm-0") / "weights/last.pt"
+def test_what_is_done_is_kept_and_what_was_lost_is_made_again(again, command):
+    ours, (last,) = record("tiny-sgdm-0"), again.glob("runs/compare/res/tiny-sgdm-0-*/weights/last.pt")
     Path("res/tiny-sgdm-0.json").unlink()  # as if killed between training and its last line
     torch.save({**torch.load(last, weights_only=False), "epoch": 1}, last)  # as if killed before it was stripped
     stamp = last.stat().st_mtime_ns
-    status, printed, _ = command(*COMMAND, "out=res")
+    status, printed, _ = command("sgdm", *arguments())
     assert status == 0 and "tiny-sgdm-0: done" in printed and "tiny-0: done" not in printed
     assert last.stat().st_mtime_ns == stamp
-    same = ("mAP50-95", "mAP50", "curve", "classes", "binding")
-    assert {k: record("tiny-sgdm-0")[k] for k in same} == {k: ours[k] for k in same}
+    assert {k: record("tiny-sgdm-0")[k] for k in SAME} == {k: ours[k] for k in SAME}
 
     Path("res/tiny-sgdm-0.json").unlink()
     last.write_bytes(last.read_bytes()[:1000])  # cut: trained again, to the same figures
-    assert command(*COMMAND, "out=res")[0] == 0
+    assert command("sgdm", *arguments())[0] == 0
     assert last.stat().st_size > 1000
-    assert {k: record("tiny-sgdm-0")[k] for k in same} == {k: ours[k] for k in same}
+    assert {k: record("tiny-sgdm-0")[k] for k in SAME} == {k: ours[k] for k in SAME}
 
 
-def test_no_figure_is_reported_under_another_recipe(project, mistake, command):
-    for change, what in (("epochs=3", "recipe"), ("imgsz=32", "recipe"), ("bf16=False", "bf16")):
-        arguments = [a for a in COMMAND[1:] if a.partition("=")[0] != change.partition("=")[0]]
-        assert f"was made with another {what}" in mistake(*arguments, change, "out=res")
-    others = [a for a in COMMAND[1:] if not a.startswith(("epochs", "seeds"))]  # the records of other runs count too
-    assert "tiny-0.json was made with another recipe" in mistake(*others, "epochs=3", "seeds=2", "out=res")
-    assert "tiny-0.json was made with another folds=" in mistake(*COMMAND[1:], "folds=2", "out=res")
-    shutil.copy("res/tiny-0.json", "res/tiny-1.json")
-    assert "tiny-1.json is the record of tiny-0; delete it to run tiny-1" in mistake(*COMMAND[1:], "out=res")
-    Path("res/tiny-1.json").unlink()
-    before = record("tiny-0")
-    label = next(Path("shapes/labels/val").glob("*.txt"))
+def test_no_figure_is_reported_under_another_recipe(again, mistake, command):
+    for changes, what in (
+        ({"epochs": 3}, "recipe"),
+        ({"bf16": False}, "bf16"),
+        ({"epochs": 3, "seeds": 2}, "recipe"),  # the records of other runs count too
+        ({"folds": 2}, "folds="),
+    ):
+        assert f"tiny-0.json was made with another {what}; choose another out=" in mistake(*arguments(**changes))
+    before, label = record("tiny-0"), next(again.glob("shapes/labels/val/*.txt"))
     label.write_text("0 0.5 0.5 0.2 0.2\n")
-    assert "was made with another data; choose another out=" in mistake(*COMMAND[1:], "out=res")
-    Path("tiny.yaml").write_text(yaml.safe_dump({**TINY, "backbone": [*TINY["backbone"], [-1, 1, "Conv", [32, 3, 1]]]}))
+    assert "was made with another data; choose another out=" in mistake(*arguments())
+    tiny = yaml.safe_load(Path("tiny.yaml").read_text())
+    tiny["backbone"].append([-1, 1, "Conv", [32, 3, 1]])
+    Path("tiny.yaml").write_text(yaml.safe_dump(tiny))
     for file in Path("res").glob("*.json"):  # then it is trained, in a folder of its own: the old weights are not taken
         file.unlink()
-    arguments = [a for a in COMMAND if not a.startswith(("epochs", "seeds"))]
-    assert command(*arguments, "epochs=1", "seeds=0", "out=res")[0] == 0
+    assert command("sgdm", *arguments(epochs=1, seeds=0))[0] == 0
     assert len(record("tiny-0")["curve"]) == 1
     assert record("tiny-0")["parameters"] != before["parameters"]
 
 
-def test_folders_that_are_in_use_or_cannot_be_written_are_refused(project, mistake):
-    with records.claim(Path("res")):
-        assert "out=res is in use by another process" in mistake(*COMMAND[1:], "out=res")
-    with records.claim(Path("runs/compare/res")):
-        assert "scratch=runs/compare/res is in use by another process" in mistake(*COMMAND[1:], "out=other/res")
-    Path("file").touch()
-    assert "scratch=file/runs/res cannot be written" in mistake(*COMMAND[1:], "out=res", "scratch=file/runs")
-    assert "out=file/new cannot be written" in mistake(*COMMAND[1:], "out=file/new")
-
-
 @pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
 def test_a_stopped_command_takes_its_runs_along_and_says_how_to_go_on(project, shell, by):
-    arguments = [a for a in COMMAND if not a.startswith(("epochs", "seeds"))]
-    arguments += ["epochs=300", "seeds=7", "out=killed"]
     driver = subprocess.Popen(
-        [sys.executable, "-m", "ultralytics_sgdm", *arguments],
+        [sys.executable, "-m", "ultralytics_sgdm", "sgdm", *arguments(epochs=300, seeds=7, out="killed")],
         env=shell.environment,
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
@@ -152,7 +122,7 @@ def test_a_stopped_command_takes_its_runs_along_and_says_how_to_go_on(project, s
     )
     try:
         end = time.monotonic() + HUNG
-        while not list(Path("runs/compare/killed").glob("tiny-7-*/weights/last.pt")):
+        while not list(project.glob("runs/compare/killed/tiny-7-*/weights/last.pt")):
             assert driver.poll() is None and time.monotonic() < end
             time.sleep(0.1)
         (child,) = (c for c in psutil.Process(driver.pid).children() if "evidence.runners" in " ".join(c.cmdline()))
@@ -170,61 +140,66 @@ def test_a_stopped_command_takes_its_runs_along_and_says_how_to_go_on(project, s
 
 
 def test_progress_names_run_epoch_and_time_left(tmp_path):
-    def task(arm, epochs):
-        folder = tmp_path / arm
-        folder.mkdir()
-        (folder / "results.csv").write_text("epoch\n" + "1\n" * epochs)
-        return train.Task(arm, f"{arm}.yaml", 0, None, {"epochs": 10}, False, [], str(folder), {})
-
-    tasks = [task("a", 10), task("b", 4), train.Task("c", "c.yaml", 0, None, {"epochs": 10}, False, [], "nowhere", {})]
+    tasks = []
+    for model, epochs in (("a", 10), ("b", 4), ("c", 0)):
+        folder = tmp_path / model
+        tasks.append(train.Task(model, f"{model}.yaml", 0, None, {"epochs": 10}, False, [], str(folder), {}))
+        if epochs:
+            folder.mkdir()
+            (folder / "results.csv").write_text("epoch\n" + "1\n" * epochs)
     line = runners.describe_progress(tasks, [tasks[1]], trained=8, seconds=240)
     assert line == "run 2 of 3: b-0, epoch 4/10, about 8 min left"  # 16 epochs of half a minute
-    assert (
-        runners.describe_progress(tasks, tasks[1:], 0, 9) == "run 2 of 3: b-0, epoch 4/10; run 3 of 3: c-0, epoch 0/10"
-    )
+    started = runners.describe_progress(tasks, tasks[1:], 0, 9)
+    assert started == "run 2 of 3: b-0, epoch 4/10; run 3 of 3: c-0, epoch 0/10"
 
 
 @pytest.mark.parametrize(
-    ("arguments", "message"),
+    ("given", "message"),
     [
-        (("tiny.yaml", "data=nosuch.yaml"), "'nosuch.yaml' does not exist"),
-        (("tiny.yaml", "data=yolov8.yaml"), "data=yolov8.yaml is a model"),
-        (("tiny.yaml", "data=data.yaml", "epoch=2"), "'epoch' is not a valid YOLO argument. Similar arguments"),
-        (
-            ("tiny.yaml", "tiny.yaml", "data=data.yaml"),
-            "each model needs a name of its own without / \\ and |, not 'tiny'",
-        ),
-        (("tiny-sdgm.yaml", "data=data.yaml"), "'tiny-sdgm.yaml' does not exist"),
-        (("tiny.yaml",), "name the models, and the dataset with data="),
-        (("data=data.yaml",), "dataset with data=: yolo sgdm compare yolov8n.yaml yolov8n-sgdm.yaml data=my.yaml"),
-        (("tiny.yaml", "data=data.yaml", "seeds=0,0"), "seeds=[0, 0] must be different whole numbers"),
-        (("tiny.yaml", "data=data.yaml", "seeds=a"), "seeds=a must be a whole number"),
-        (("tiny.yaml", "data=data.yaml", "seed=3"), "seed= is not for a recipe"),
-        (("tiny.yaml", "data=data.yaml", "cfg=my.yaml"), "cfg= is not for a recipe"),
-        (("tiny.pt", "data=data.yaml"), "tiny.pt is not the YAML of a detector"),
-        (("yolov8n-seg.yaml", "data=data.yaml"), "yolov8n-seg.yaml is not the YAML of a detector"),
-        (("tiny.yaml", "data=data.yaml", "jobs=0"), "jobs= must be 1 or more"),
-        (("tiny.yaml", "data=data.yaml", "pretrained=nosuch.pt"), "nosuch.pt"),
-        (("tiny.yaml", "data=empty.yaml"), "data=empty.yaml: "),
-        (
-            ("tiny.yaml", "data=data.yaml", "layers=nosuch.py"),
-            "nosuch.py is not a Python file (.py), or does not exist",
-        ),
-        (("tiny.yaml", "data=data.yaml", "folds=99"), "folds=99 must be from 2 to 14"),
-        (("tiny.yaml", "data=data.yaml", "epochs=abc"), "'epochs=abc'"),
-        (("tiny.yaml", "data=data.yaml", "lr0=2"), "'lr0=2' "),
-        (("tiny.yaml", "data=data.yaml", "ray=local", "device=0"), "leave device= out, or say device=cpu"),
-        (("plan=nosuch.yaml",), "plan=nosuch.yaml cannot be read"),
-        (("tiny.yaml", "plan=plan.yaml"), "plan= states models, data, seeds and recipe: leave them out"),
+        ("tiny.yaml data=nosuch.yaml", "'nosuch.yaml' does not exist"),
+        ("tiny.yaml data=yolov8.yaml", "data=yolov8.yaml: "),
+        ("tiny.yaml data=empty.yaml", "data=empty.yaml: "),
+        ("tiny.yaml epoch=2", "'epoch' is not a valid YOLO argument. Similar arguments"),
+        ("tiny.yaml lr0=2", "'lr0=2' "),
+        ("tiny.yaml tiny.yaml", "each model needs a name of its own without / \\ and |, not 'tiny'"),
+        ("tiny-sdgm.yaml", "'tiny-sdgm.yaml' does not exist"),
+        ("", "dataset with data=: yolo sgdm compare yolov8n.yaml yolov8n-sgdm.yaml data=my.yaml"),
+        ("tiny.yaml seeds=0,0", "seeds=[0, 0] must be different"),
+        ("tiny.yaml seed=3", "seed= is not for a recipe"),
+        ("tiny.yaml cfg=my.yaml", "cfg= is not for a recipe"),
+        ("tiny.pt", "tiny.pt is not the YAML of a detector; weights are named with pretrained="),
+        ("yolov8n-seg.yaml", "yolov8n-seg.yaml is not a model YAML or a checkpoint (.pt) of the task detect"),
+        ("tiny.yaml jobs=0", "jobs= must be 1 or more"),
+        ("tiny.yaml pretrained=nosuch.pt", "pretrained=nosuch.pt: "),
+        ("tiny.yaml layers=nosuch.py", "nosuch.py is not a Python file (.py), or does not exist"),
+        ("tiny.yaml folds=99", "folds=99 must be from 2 to 14"),
+        ("tiny.yaml ray=local device=0", "leave device= out, or say device=cpu"),
+        ("plan=nosuch.yaml data=none", "plan=nosuch.yaml cannot be read"),
+        ("tiny.yaml plan=plan.yaml", "plan= states models, data, seeds and recipe: leave them out"),
+        ("tiny.yaml scratch=file/runs", "scratch=file/runs/new cannot be written"),
     ],
 )
-def test_mistakes_are_said_before_the_first_run(mistake, tmp_path, monkeypatch, arguments, message):
-    monkeypatch.chdir(make_project(tmp_path))
+def test_mistakes_are_said_before_the_first_run(mistake, project, given, message):
     spec = yaml.safe_load(Path("data.yaml").read_text())
-    Path("empty.yaml").write_text(yaml.safe_dump({**spec, "train": str(tmp_path / "empty")}))
+    Path("empty.yaml").write_text(yaml.safe_dump({**spec, "train": str(project / "empty")}))
     Path("empty").mkdir()
-    assert message in mistake("compare", *arguments, "out=new")
+    Path("file").touch()
+    data = () if "data=" in given else ("data=data.yaml",)
+    assert message in mistake("compare", *given.split(), *data, "out=new")
     assert not Path("new").exists()
+
+
+def test_folders_that_are_in_use_are_refused(project, mistake):
+    for folder, name in (("res", "out=res"), ("runs/compare/res", "scratch=runs/compare/res")):
+        with records.claim(Path(folder)):
+            assert f"{name} is in use by another process" in mistake(*arguments())
+
+
+def test_a_file_of_layers_is_what_python_finds_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "json.py").touch()
+    with pytest.raises(ConfigError, match=r"json.py: Python finds another module named json; rename the file"):
+        train.import_layers([str(tmp_path / "json.py")])
 
 
 @pytest.mark.parametrize("extra", compare.EXTRAS)
@@ -238,36 +213,47 @@ def test_an_extra_that_is_missing_is_named_first(mistake, monkeypatch, extra):
     assert "in the clone, pip install '.[compare]'" in mistake("compare", "nosuch.yaml", "data=nosuch.yaml", "out=new")
 
 
-def test_data_are_read_once_and_a_missing_test_split_only_where_it_is_asked_for(command, tmp_path, monkeypatch):
-    monkeypatch.chdir(make_project(tmp_path))
+def test_data_are_read_once_and_a_missing_test_split_only_where_it_is_asked_for(command, project, monkeypatch):
     spec = yaml.safe_load(Path("data.yaml").read_text())
-    Path("data.yaml").write_text(yaml.safe_dump({**spec, "test": "shapes/images/nowhere"}))
-    read = []
-    digest = compare.digest_data
-    monkeypatch.setattr(compare, "digest_data", lambda *arguments: read.append(arguments) or digest(*arguments))
-    monkeypatch.setattr(runners, "run_in_processes", lambda *_: ["nothing is run here"])
-    for folds, expected in (("folds=0", 1), ("folds=2", 3)):  # all of it, and each fold
-        assert command("sgdm", "compare", *MODELS, *RECIPE, folds, f"out={folds}")[0] == 1
+    Path("data.yaml").write_text(yaml.safe_dump({**spec, "test": "images/nowhere"}))
+    read, digest = [], compare.digest_data
+    monkeypatch.setattr(compare, "digest_data", lambda *given: read.append(given) or digest(*given))
+    monkeypatch.setattr(compare, "run_in_processes", lambda *_: ["nothing is run here"])
+    for folds, expected in ((0, 1), (2, 3)):  # all of it, and each fold
+        assert command("sgdm", *arguments(folds=folds, out=f"out-{folds}"))[0] == 1
         assert len(read) == expected
         read.clear()
 
 
-def test_one_class_is_trained_and_scored_as_one(command, tmp_path, monkeypatch):
-    monkeypatch.chdir(make_project(tmp_path))
-    new = ("epochs=1", "imgsz=64", "workers=0", "device=cpu", "batch=-1", "seeds=0", "out=res")
-    assert command("sgdm", "compare", "tiny.yaml", "data=data.yaml", "single_cls=True", *new)[0] == 0
-    assert list(record("tiny-0")["classes"]) == ["item"]
+OWN = """
+from torch import nn
+from ultralytics_sgdm import register_layer
+
+@register_layer
+class Mine(nn.Conv2d):
+    def __init__(self, c1, c2):
+        super().__init__(c1, c2, 1)
+"""
 
 
-def test_a_run_that_fails_says_why(command, tmp_path, monkeypatch):
-    monkeypatch.chdir(make_project(tmp_path))
-    status, printed, error = command(*COMMAND[:3], *RECIPE[:-1], "optimizer=SGDD", "seeds=0", "out=new")
-    assert status == 1
+def test_layers_of_a_file_and_one_class_are_trained_and_a_run_that_fails_says_why(yolo, project):
+    Path("own").mkdir()
+    Path("own/my_layers.py").write_text(OWN)
+    tiny = yaml.safe_load(Path("tiny.yaml").read_text())
+    tiny["backbone"].append([-1, 1, "Mine", [32]])
+    Path("mine.yaml").write_text(yaml.safe_dump({**tiny, "head": [[[4], 1, "Detect", ["nc"]]]}))
+    changes = {"epochs": 1, "seeds": 0, "layers": "own/my_layers.py", "single_cls": True, "batch": -1}
+    given = ("sgdm", *arguments("mine.yaml", **changes))
+    for _ in range(2):  # another process loads its checkpoint again
+        assert "mine-0: done" in yolo(*given, cwd=project)
+        assert list(record("mine-0")["classes"]) == ["item"]
+        Path("res/mine-0.json").unlink()
+    printed = yolo("sgdm", *arguments("tiny.yaml", optimizer="SGDD", seeds=0, out="new"), cwd=project, status=1)
     assert "tiny-0: failed, see" in printed and ".log: NotImplementedError: Optimizer 'SGDD' not found" in printed
-    assert "1 runs failed: tiny-0" in error
+    assert "1 runs failed: tiny-0" in printed
 
 
-def test_folds_and_a_plan_with_its_verdict(yolo, project, mistake):
+def test_folds_and_a_plan_with_its_verdict(yolo, again, mistake):
     plan = {
         "question": "Is SGDM better on shapes?",
         "models": [MODELS[0], {"model": MODELS[1], "recipe": {"lr0": 0.02}}],
@@ -282,11 +268,10 @@ def test_folds_and_a_plan_with_its_verdict(yolo, project, mistake):
     Path("plan.yaml").write_text(yaml.safe_dump(plan))
     assert "must be committed" in mistake("compare", "plan=plan.yaml", "out=planned")
     git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
-    for arguments in (["init"], ["add", "plan.yaml"], ["commit", "-m", "plan"]):
-        subprocess.run([*git, *arguments], check=True, capture_output=True)
-    assert "leave them out" in mistake("compare", "plan=plan.yaml", "seeds=5", "out=planned")
+    for given in (["init"], ["add", "plan.yaml"], ["commit", "-m", "plan"]):
+        subprocess.run([*git, *given], check=True, capture_output=True)
     assert "res holds tiny-0, which is not in the plan" in mistake("compare", "plan=plan.yaml", "out=res")
-    printed = yolo("sgdm", "compare", "plan=plan.yaml", "out=planned", "jobs=2", cwd=project)
+    printed = yolo("sgdm", "compare", "plan=plan.yaml", "out=planned", "jobs=2", cwd=again)
     assert printed.rstrip().endswith("- tiny-sgdm: undecided: a verdict needs 3 seeds")
     assert len(list(Path("planned").glob("tiny-*-fold?.json"))) == 8
     assert json.loads(Path("planned/analysis.json").read_text())["pictures"] == 14

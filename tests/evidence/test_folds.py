@@ -2,33 +2,25 @@ from collections import Counter
 from pathlib import Path
 
 import pytest
-import yaml
 from ultralytics.data.build import build_yolo_dataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.utils import DEFAULT_CFG
 
-from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.evidence import folds
 
 pytest.importorskip("sklearn")
 
 
-def test_each_image_is_evaluated_once_and_folds_are_even():
+def test_folds_are_even_by_the_names_alone_and_groups_stay_together():
     names = [f"{i}.jpg" for i in range(22)]
     fold = folds.assign(names, 4)
     assert sorted(Counter(fold).values()) == [5, 5, 6, 6]
-    backwards = folds.assign(names[::-1], 4)
-    assert backwards[::-1] == fold  # by the name alone
-    assert fold != sorted(fold)
+    assert folds.assign(names[::-1], 4)[::-1] == fold != sorted(fold)
 
-
-def test_groups_stay_together():
     names = [f"video{v}_{i}.jpg" for v in range(7) for i in range(v + 1)]
     fold = folds.assign(names, 3, r"^(video\d+)")
-    of = {}
-    for name, i in zip(names, fold, strict=True):
-        assert of.setdefault(name.partition("_")[0], i) == i
+    assert len({(name.partition("_")[0], i) for name, i in zip(names, fold, strict=True)}) == 7
     assert max(Counter(fold).values()) - min(Counter(fold).values()) <= 2
 
 
@@ -47,24 +39,21 @@ def test_mistakes_are_named(k, pattern, message):
         folds.assign(["a1.jpg", "a2.jpg", "b1.jpg", "b2.jpg"], k, pattern)
 
 
-def test_folds_hold_all_images_with_their_labels_and_all_keys_and_leave_the_dataset_alone(tmp_path):
-    make_shapes(tmp_path / "shapes", train=6, val=3, size=64)  # the same names in both splits
-    spec = {"path": str(tmp_path / "shapes"), "train": "images/train", "val": "images/val", "names": list("abcdef")}
-    spec |= {"channels": 1, "test": "images/nowhere", "kpt_shape": [17, 3], "licence": "mine"}
-    (tmp_path / "data.yaml").write_text(yaml.safe_dump(spec))
+def test_folds_hold_all_images_with_their_labels_and_all_keys_and_leave_the_dataset_alone(make_project, tmp_path):
+    keys = {"channels": 1, "kpt_shape": [17, 3], "licence": "mine"}
+    make_project(tmp_path, size=64, test="images/nowhere", **keys)  # the same names in both splits
     before = sorted(tmp_path.rglob("*"))
     yamls = folds.write_folds(str(tmp_path / "data.yaml"), 3, None, tmp_path / "folds")
     evaluated, boxes = Counter(), 0
     for file in yamls:
         data = check_det_dataset(file)
-        assert (data["channels"], data["kpt_shape"], data["licence"]) == (1, [17, 3], "mine") and not data.get("test")
+        assert {key: data[key] for key in keys} == keys and not data.get("test")
         parts = {s: build_yolo_dataset(DEFAULT_CFG, data[s], 1, data, mode="val") for s in ("train", "val")}
-        assert (len(parts["train"]), len(parts["val"])) == (6, 3)
+        assert len(parts["train"]) + len(parts["val"]) == 14
         evaluated.update(Path(f).name for f in parts["val"].im_files)
         boxes += sum(len(label["cls"]) for label in parts["val"].labels)
-    assert len(evaluated) == 9 and set(evaluated.values()) == {1}
-    labels = [f for f in before if f.suffix == ".txt" and "labels" in f.parts]
-    assert boxes == sum(len(f.read_text().splitlines()) for f in labels)
+    assert len(evaluated) == 14 and set(evaluated.values()) == {1}
+    assert boxes == sum(len(f.read_text().splitlines()) for f in tmp_path.glob("shapes/labels/*/*.txt"))
     assert [f for f in sorted(tmp_path.rglob("*")) if "folds" not in f.parts] == before
     stamp = yamls[0].stat().st_mtime_ns
     assert folds.write_folds(str(tmp_path / "data.yaml"), 3, None, tmp_path / "folds") == yamls

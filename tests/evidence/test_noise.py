@@ -16,7 +16,6 @@ from ultralytics import YOLO
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.models.yolo.detect import DetectionValidator
 
-from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.evidence import noise
 
 pytestmark = pytest.mark.slow
@@ -24,19 +23,18 @@ pytestmark = pytest.mark.slow
 pytest.importorskip("scipy")
 pytest.importorskip("pandas")
 
-SPLITS = {"train": "images/train", "val": "images/val"}
+
+def read(folder):
+    """Return the rows of a summary by corruption, strength and model."""
+    with Path(folder, "summary.csv").open() as f:
+        rows = csv.DictReader(f)
+        return {(r["corruption"], float(r["strength"]) if r["strength"] else None, r["model"]): r for r in rows}
 
 
-def read(file):
-    """Return the rows of a CSV file."""
-    with Path(file).open() as f:
-        return list(csv.DictReader(f))
-
-
-def spectrum(noise):
-    """Return a function that gives the share of the noise's power between two frequencies, cycles per pixel."""
-    power = (np.abs(np.fft.fft2(noise, axes=(0, 1))) ** 2).mean(2)
-    f = np.hypot(*np.meshgrid(*(np.fft.fftfreq(n) for n in noise.shape[:2]), indexing="ij"))
+def spectrum(values):
+    """Return a function that gives the share of the power between two frequencies, cycles per pixel."""
+    power = (np.abs(np.fft.fft2(values, axes=(0, 1))) ** 2).mean(2)
+    f = np.hypot(*np.meshgrid(*(np.fft.fftfreq(n) for n in values.shape[:2]), indexing="ij"))
     return lambda low, high: power[(low <= f) & (f < high)].sum() / power.sum()
 
 
@@ -65,27 +63,20 @@ def test_each_corruption_grows_with_its_strength(corruption, strengths, channels
     assert 0 < errors[0] < errors[1]
 
 
-def test_images_are_corrupted_between_resizing_and_padding_by_file_and_seed_alone(tmp_path):
-    make_shapes(tmp_path, train=1, val=2, size=96)
-    (tmp_path / "data.yaml").write_text(yaml.safe_dump({"path": str(tmp_path), "names": list("abcdef"), **SPLITS}))
-
+def test_images_are_corrupted_between_resizing_and_padding_by_the_file_alone(project):
     def read_image(validator, i=0):
-        v = validator(args={"data": "data.yaml", "imgsz": 64, "rect": True}, save_dir=tmp_path)
-        v.data, v.stride = check_det_dataset(tmp_path / "data.yaml"), 32
-        return v.build_dataset(v.data["val"], batch=1)[i]["img"].numpy()
+        v = validator(args={"data": "data.yaml", "imgsz": 64, "rect": True}, save_dir=project)
+        v.data, v.stride = check_det_dataset("data.yaml"), 32
+        return v.build_dataset(v.data["val"], batch=1)[i]["img"].numpy().astype(int)
 
-    def corrupted(i=0, seed=0):
-        return read_image(noise.corrupting(DetectionValidator, "gaussian", 40, seed), i)
-
-    clean, changed = read_image(DetectionValidator), corrupted()
+    corrupting = noise.corrupting(DetectionValidator, "gaussian", 40)
+    clean, changed = read_image(DetectionValidator), read_image(corrupting)
     assert clean.shape == changed.shape == (3, 96, 96)
     where = (clean != changed).any(0)
     assert where[16:80, 16:80].mean() > 0.9
     assert where.sum() == where[16:80, 16:80].sum()
-    assert np.array_equal(changed, corrupted())
-    assert not np.array_equal(changed, corrupted(seed=1))
-    difference = changed.astype(int) - clean, corrupted(i=1).astype(int) - read_image(DetectionValidator, 1)
-    assert not np.array_equal(*difference)
+    assert np.array_equal(changed, read_image(corrupting))
+    assert not np.array_equal(changed - clean, read_image(corrupting, 1) - read_image(DetectionValidator, 1))
 
 
 def save_detector_of_dots(name, seed, weight):
@@ -108,45 +99,42 @@ def save_detector_of_dots(name, seed, weight):
 
 def test_noise_measures_pairs_and_keeps_what_is_done(mistake, command, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    for kind in ("images", "labels"):
-        for split in ("train", "val"):
-            Path(kind, split).mkdir(parents=True)
+    for folder in ("images/train", "images/val", "labels/val"):
+        Path(folder).mkdir(parents=True)
     for i, brightness in enumerate((250, 60, 150, 20)):
         image = np.zeros((64, 64, 3), np.uint8)
         image[8 * i : 8 * i + 8, 16:24] = brightness
         cv2.imwrite(f"images/val/{i}.png", image)
         Path(f"labels/val/{i}.txt").write_text(f"0 {20 / 64} {(8 * i + 4) / 64} 0.125 0.125")
-    Path("data.yaml").write_text(yaml.safe_dump({"path": str(tmp_path), "names": ["0"], **SPLITS}))
+    splits = {"train": "images/train", "val": "images/val"}
+    Path("data.yaml").write_text(yaml.safe_dump({"path": str(tmp_path), "names": ["0"], **splits}))
     files = [save_detector_of_dots(*model) for model in (("dots", 0, 1), ("dots", 1, 1), ("blind", 0, 0))]
     settings = ("data=data.yaml", "imgsz=64", "rect=False", "workers=0", "device=cpu")
-    given = (*settings, "gaussian=none", "jpeg=none", "highpass=2000", "blur=8", "out=out")
-    status, printed, error = command("sgdm", "noise", *files, *given)
+    given = (*settings, "gaussian=none", "jpeg=none", "highpass=2000", "blur=8")
+    status, printed, error = command("sgdm", "noise", *files, *given, "out=out")
     assert status == 0, error
-    records_ = {file.stem: json.loads(file.read_text()) for file in Path("out").glob("*.json")}
-    assert records_.keys() == {"blind-0", "dots-0", "dots-1"}
-    rows = records_["dots-0"]["rows"]
+    found = {file.stem: json.loads(file.read_text()) for file in Path("out").glob("*.json")}
+    assert found.keys() == {"blind-0", "dots-0", "dots-1"}
+    rows = found["dots-0"]["rows"]
     assert [(r["corruption"], r["strength"]) for r in rows] == [("clean", None), ("highpass", 2000), ("blur", 8)]
     clean, loud, blurred = (r["mAP50-95"] for r in rows)
-    assert clean > 99
-    assert loud < 20
-    assert 10 < blurred < 90
-    assert rows == records_["dots-1"]["rows"]  # same weights, same noise
-    summary = {(r["corruption"], r["model"]): r for r in read("out/summary.csv")}
-    reference, blind = summary["highpass", "dots"], summary["highpass", "blind"]
+    assert clean > 99 and loud < 20 and 10 < blurred < 90
+    assert rows == found["dots-1"]["rows"]  # same weights, same noise
+    summary = read("out")
+    reference, blind = summary["highpass", 2000, "dots"], summary["highpass", 2000, "blind"]
     assert (reference["seeds"], blind["seeds"], blind["difference +-"]) == ("0 1", "0", "")
     assert float(reference["loss"]) == pytest.approx(clean - loud, abs=0.002)
     assert float(reference["loss std"]) == float(blind["loss"]) == 0 and reference["difference"] == ""
     assert float(blind["difference"]) == -float(reference["loss"])
     assert not Path("runs").exists()
     assert re.match(r" *blur +8.0+ +blind ", printed.splitlines()[-1])
-    assert {"versions", "commit", "machine", "date", "command"} <= records_["dots-0"].keys()
-    assert records_["dots-0"]["command"].startswith("yolo sgdm noise")
+    assert {"versions", "commit", "machine", "date", "command"} <= found["dots-0"].keys()
+    assert found["dots-0"]["command"].startswith("yolo sgdm noise")
 
-    assert "out=out holds something already" in mistake("noise", *files, *given)
-    given = (*given[:-1], "out=new")
+    assert "out=out holds something already" in mistake("noise", *files, *given, "out=out")
     Path("cut.pt").write_bytes(Path(files[0]).read_bytes()[:1000])
-    assert "cut.pt cannot be loaded" in mistake("noise", "cut.pt", *given)
-    assert "are both of dots and seed 0" in mistake("noise", *files, files[0], *given)
+    assert "cut.pt cannot be loaded" in mistake("noise", "cut.pt", *given, "out=new")
+    assert "are both of the model and seed dots-0" in mistake("noise", *files, files[0], *given, "out=new")
     assert not Path("new").exists()
 
 
@@ -155,29 +143,27 @@ def test_the_summary_of_records_of_0_2_0_is_made_anew(tmp_path):
     for file in root.glob("*.json"):
         shutil.copy(file, tmp_path)
     noise.summarize(tmp_path, "yolov8n")
-    ours, theirs = (
-        {(r["corruption"], r["strength"], r["model"]): r for r in read(f / "summary.csv")} for f in (tmp_path, root)
-    )
+    ours, theirs = read(tmp_path), read(root)
     for (corruption, strength, model), row in theirs.items():
-        same = ours[corruption, f"{float(strength)}" if strength else "", model]
         for key in ("mAP50-95", "loss", "loss std", *(("difference", "difference +-") if model != "yolov8n" else ())):
             if strength:
-                assert float(same[key]) == pytest.approx(float(row[key]), abs=0.0011)
+                assert float(ours[corruption, strength, model][key]) == pytest.approx(float(row[key]), abs=0.0011)
 
 
-def test_noise_names_what_does_not_fit(mistake, tmp_path, monkeypatch):
-    monkeypatch.chdir(tmp_path)
-    make_shapes(tmp_path, train=1, val=1, size=64)
-    file, given = save_detector("yolov8n.yaml", tmp_path), ("data=data.yaml", "imgsz=64", "out=out")
-    Path("data.yaml").write_text(yaml.safe_dump({"path": str(tmp_path), "names": list("0a2"), **SPLITS}))
-    assert "must be to find the classes ['0', 'a', '2']" in mistake("noise", file, *given)
-    for other in ("no.pt", "data.yaml"):
-        assert f"{other} is not a checkpoint" in mistake("noise", other, *given)
-    assert "imgsz" in mistake("noise", file, *given, "imgzs=64")
-    for wrong in ("split=foo", "split=test", "batch=0"):
-        assert "must be one of data.yaml, and batch= 1 or more" in mistake("noise", file, *given, wrong)
-    for wrong in ("blur=0", "jpeg=-1"):
-        assert "strengths must be above 0" in mistake("noise", file, *given, wrong)
+def test_noise_names_what_does_not_fit(mistake, project):
+    file, given = save_detector("yolov8n.yaml", project), ("imgsz=64", "out=out")
+    spec = yaml.safe_load(Path("data.yaml").read_text())
+    Path("data.yaml").write_text(yaml.safe_dump({**spec, "names": list("0a2"), "test": "images/nowhere"}))
+    for arguments, message in (
+        ((file,), "must be a checkpoint that is trained to find ['0', 'a', '2']"),
+        (("yolov8n.yaml",), "must be a checkpoint that is trained to find ['0', 'a', '2']"),
+        (("no.pt",), "no.pt cannot be loaded: it does not exist"),
+        ((file, "imgzs=64"), "imgsz"),
+        ((file, "split=foo"), "data=data.yaml, split=foo: there are no images"),
+        ((file, "split=test"), "data=data.yaml, split=test: there are no images"),
+        ((file, "blur=0"), "strengths must be above 0"),
+    ):
+        assert message in mistake("noise", *arguments, "data=data.yaml", *given)
     assert not Path("out").exists()
 
 
@@ -186,26 +172,19 @@ class Evil:
         return Path.touch, (Path("executed"),)
 
 
-def test_nothing_in_a_checkpoint_is_executed_under_safe_load(shell, tmp_path):
-    make_shapes(tmp_path, train=2, val=1, size=64)
-    (tmp_path / "data.yaml").write_text(yaml.safe_dump({"path": str(tmp_path), "names": list("abcdef"), **SPLITS}))
-    torch.save({"model": Evil(), "epoch": 0, "train_args": {"epochs": 3}}, tmp_path / "evil.pt")
-    (tmp_path / "tiny.yaml").write_text(
-        "nc: 6\nbackbone: [[-1, 1, Conv, [16, 8, 8, 0]]]\nhead: [[[0], 1, Detect, [nc]]]"
-    )
-    arguments = ("noise", "evil.pt", "data=data.yaml", "imgsz=64", "out=out")
-    yolo = (sys.executable, "-m", "ultralytics_sgdm", "sgdm")
-    printed = shell(*yolo, *arguments, cwd=tmp_path, status=2, ULTRALYTICS_SAFE_LOAD="1")
-    assert "evil.pt cannot be loaded" in printed
+def test_nothing_in_a_checkpoint_is_executed_under_safe_load(shell, project):
+    torch.save({"model": Evil(), "epoch": 0, "train_args": {"epochs": 3}}, "evil.pt")
+    arguments = ("sgdm", "noise", "evil.pt", "data=data.yaml", "imgsz=64", "out=out")
+    yolo = (sys.executable, "-m", "ultralytics_sgdm", *arguments)
+    assert "evil.pt cannot be loaded" in shell(*yolo, cwd=project, status=2, ULTRALYTICS_SAFE_LOAD="1")
     script = (
         "from pathlib import Path\nfrom ultralytics_sgdm.evidence.train import Task, train\n"
         "recipe = {'data': 'data.yaml', 'epochs': 1, 'imgsz': 64, 'batch': 2, 'workers': 0, 'device': 'cpu'}\n"
         "train(Task('tiny', 'tiny.yaml', 0, None, recipe, False, [], 'run', {}), Path('run').resolve())\n"
     )
-    (tmp_path / "run/weights").mkdir(parents=True)
-    shutil.copy(tmp_path / "evil.pt", tmp_path / "run/weights/last.pt")
-    shell(sys.executable, "-c", script, cwd=tmp_path, ULTRALYTICS_SAFE_LOAD="1")
-    assert not (tmp_path / "executed").exists()
-    torch.load(tmp_path / "evil.pt", weights_only=False)  # it would have been
+    Path("run/weights").mkdir(parents=True)
+    shutil.copy("evil.pt", "run/weights/last.pt")
+    shell(sys.executable, "-c", script, cwd=project, ULTRALYTICS_SAFE_LOAD="1")
+    assert not Path("executed").exists()
+    torch.load("evil.pt", weights_only=False)  # it would have been
     assert Path("executed").exists()
-    Path("executed").unlink()

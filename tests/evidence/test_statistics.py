@@ -74,13 +74,18 @@ def test_the_verdict_is_by_margins_that_are_the_same_above_and_below(mean, half,
     assert decide(differences, Estimate(mean, half), 0.7, 0.5, 3) == verdict
 
 
-def test_only_what_could_have_shown_a_difference_decides():
-    sure = Estimate(0.0, 0.0)
-    assert decide([0.0, 0.0], sure, 0.7, 0.5, 2) == "undecided: a verdict needs 3 seeds"
-    assert decide([0.0, 0.1, 0.1], sure, 0.7, 0.5, 5) == "undecided: 3 of 5 planned seeds"
-    assert decide([0.0, 0.0, 0.0], sure, 0.7, 0.5, 3) == "undecided: no spread over seeds"
-    assert decide([], sure, 0.7, 0.5, 2) == "undecided: 0 of 2 planned seeds"
-    assert decide([0.0, 0.1, -0.1], Estimate(0.0, 0.2), 0.7, 0.5, 3) == "equivalent"
+@pytest.mark.parametrize(
+    ("differences", "planned", "verdict"),
+    [
+        ([0.0, 0.0], 2, "undecided: a verdict needs 3 seeds"),
+        ([0.0, 0.1, 0.1], 5, "undecided: 3 of 5 planned seeds"),
+        ([0.0, 0.0, 0.0], 3, "undecided: no spread over seeds"),
+        ([], 2, "undecided: 0 of 2 planned seeds"),
+        ([0.0, 0.1, -0.1], 3, "equivalent"),
+    ],
+)
+def test_only_what_could_have_shown_a_difference_decides(differences, planned, verdict):
+    assert decide(differences, Estimate(0.0, 0.2), 0.7, 0.5, planned) == verdict
 
 
 def test_a_pooled_spread_leaves_the_means_of_the_groups_out():

@@ -1,7 +1,4 @@
-"""Baselines: five published modules at the places of SGDM, as registered layers.
-
-`yolov8n-cbam.yaml` and the like are equipped when they are loaded, as `yolov8n-sgdm.yaml` is; a row of a YAML or
-`module=` that names one of these layers registers them. They need the extra `compare`.
+"""Baselines: five published modules at the places of SGDM, as registered layers. They need the extra `compare`.
 
 Attention (CBAM, CoordAttention) multiplies the block's output, as in its paper, and costs what it costs there. Dynamic
 convolutions (CondConv, ODConv, RFAConv) are placed inside SGDM's residual branch: the dense 3x3 convolution of their
@@ -12,6 +9,7 @@ at the same size, and their times with that in mind.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import torch.nn.functional as F
 from thop.profile import register_hooks
@@ -22,28 +20,23 @@ from ..errors import import_extra
 from ..nn import register_layer
 from ..nn.dynamic import zero_init
 
-CbamModule = import_extra("timm.layers.cbam", "compare").CbamModule
-CoordAttn = import_extra("timm.layers.coord_attn", "compare").CoordAttn
-CondConv2d = import_extra("timm.layers", "compare").CondConv2d
+layers: Any = import_extra("timm.layers", "compare")
+cbam: Any = import_extra("timm.layers.cbam", "compare")
+coord_attn: Any = import_extra("timm.layers.coord_attn", "compare")
 
 
 def check_channels(c1: int, c2: int) -> int:
-    """Return the channels of a layer that is placed behind a block.
-
-    Raises:
-        ValueError: If the layer is to change them.
-    """
+    """Return the channels of a layer that is placed behind a block; raise ValueError if it is to change them."""
     if c1 != c2:
         raise ValueError(f"this layer is placed behind a block and keeps its channels, so c2 must be {c1}, got {c2}")
     return c1
 
 
 @register_layer(like=Conv)
-class TimmCBAM(CbamModule):
-    """CBAM, attention by channel, then by position.
+class TimmCBAM(cbam.CbamModule):
+    """CBAM, attention by channel, then by position. Woo et al., arXiv 1807.06521, by timm.
 
-    Convolutional Block Attention Module, Woo et al., arXiv 1807.06521, by timm: unlike Ultralytics' own `CBAM` it has
-    the paper's maximum pooling and its MLP with reduction 16.
+    Unlike Ultralytics' own `CBAM` it has the paper's maximum pooling and its MLP with reduction 16.
     """
 
     def __init__(self, c1: int, c2: int) -> None:
@@ -51,10 +44,10 @@ class TimmCBAM(CbamModule):
 
 
 @register_layer(like=Conv)
-class CoordAttention(CoordAttn):
-    """CoordAttention, attention by row and by column.
+class CoordAttention(coord_attn.CoordAttn):
+    """CoordAttention, attention by row and by column. Hou et al., arXiv 2103.02907, by timm.
 
-    Hou et al., arXiv 2103.02907, by timm, with the paper's reduction 32 and the authors' least width 8.
+    With the paper's reduction 32 and the authors' least width 8.
     """
 
     def __init__(self, c1: int, c2: int) -> None:
@@ -62,18 +55,10 @@ class CoordAttention(CoordAttn):
 
 
 class Residual(nn.Module):
-    """SGDM's residual branch around another convolution, a class built with its channels; starts as the identity.
+    """SGDM's residual branch around another `convolution`, a class built with its channels; starts as the identity.
 
-    A razor, the convolution in place of the mixture, BatchNorm, activation, and an expand that starts at zero, added to
-    the input: so what differs is the convolution, not the residual path around it or the start of training.
-
-    Args:
-        c1: Input channels.
-        c2: Output channels, as many.
-        ratio: The razor keeps `c1 / ratio` features, rounded.
-
-    Raises:
-        ValueError: If c1 != c2.
+    So what differs is the convolution, not the residual path around it or the start of training. The razor keeps
+    `c1 / ratio` features, rounded; c2 must be c1, else a ValueError is raised.
     """
 
     convolution: type[nn.Module]
@@ -93,13 +78,10 @@ class Residual(nn.Module):
         return x + self.expand(self.act(self.bn(self.conv(self.razor(x)))))
 
 
-class RoutedConv2d(CondConv2d):
-    """CondConv with the paper's routing, sigmoid(linear(mean over (H, W))). Yang et al., arXiv 1904.04971, by timm.
+class RoutedConv2d(layers.CondConv2d):
+    """CondConv of n experts with the paper's routing, sigmoid(linear(mean over (H, W))).
 
-    Args:
-        c: Channels.
-        k: Kernel size, odd.
-        n: Experts.
+    Yang et al., arXiv 1904.04971, by timm.
     """
 
     def __init__(self, c: int, k: int = 3, n: int = 4) -> None:
@@ -118,7 +100,7 @@ class ResidualCondConv(Residual):
     convolution = RoutedConv2d
 
 
-class ODConv2d(CondConv2d):
+class ODConv2d(layers.CondConv2d):
     """Omni-dimensional dynamic convolution: n kernels, weighted in all four dimensions per sample.
 
         y = (sum_i a_w[i] * a_f * a_c * a_s * W[i]) (*) x
@@ -126,11 +108,6 @@ class ODConv2d(CondConv2d):
     Li et al., ICLR 2022, arXiv 2209.07947: a_w by softmax over the kernels, a_f (per filter), a_c (per input channel)
     and a_s (per tap) by sigmoid, from one squeezed vector with reduction 16 (width 16 at least, as the authors have
     it). The temperature of the softmax is 1 throughout: annealing it needs the trainer.
-
-    Args:
-        c: Channels.
-        k: Kernel size, odd.
-        n: Kernels.
     """
 
     def __init__(self, c: int, k: int = 3, n: int = 4) -> None:
@@ -166,10 +143,6 @@ class RFAConv2d(nn.Module):
 
     Zhang et al., arXiv 2304.03198. The last line equals a 1x1 convolution of the k * k * c features of each position,
     which is how it is computed here.
-
-    Args:
-        c: Channels.
-        k: Kernel size, odd.
     """
 
     def __init__(self, c: int, k: int = 3) -> None:
@@ -193,8 +166,8 @@ class ResidualRFAConv(Residual):
     convolution = RFAConv2d
 
 
-def _count_operations(conv: CondConv2d, _: tuple, y: Tensor) -> None:
+def _count_operations(conv: Any, _: tuple, y: Tensor) -> None:
     conv.total_ops += y.numel() * math.prod(conv.weight_shape[1:]) + len(y) * conv.weight.numel()
 
 
-register_hooks[CondConv2d] = _count_operations  # Ultralytics' GFLOPs leave out convolutions with computed weights
+register_hooks[layers.CondConv2d] = _count_operations  # Ultralytics leaves out convolutions with computed weights

@@ -8,22 +8,23 @@ from __future__ import annotations
 
 import itertools
 import json
-import statistics
 import tempfile
 import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
 
+import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
+from torch.profiler import ProfilerActivity, profile
 from ultralytics import YOLO
 from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.torch_utils import get_flops
 
-from ..errors import ConfigError, import_extra, one_line
+from ..errors import ConfigError, import_extra
 from . import records
-from .train import import_layers
+from .train import import_layers, load_model
 
 WARM_UP = 2
 
@@ -38,22 +39,14 @@ def clock(device: torch.device) -> float:
 
 def time_in_turn(calls: Sequence[Callable[[], object]], rounds: int, device: torch.device) -> list[dict[str, float]]:
     """Return milliseconds and the ratio to the first call of each call, medians over `rounds`."""
-    times: list[list[float]] = [[] for _ in calls]
-    for i in range(WARM_UP + rounds):
-        for call, record in zip(calls, times, strict=True):
-            start = clock(device)
-            call()
-            if i >= WARM_UP:
-                record.append(1000 * (clock(device) - start))
-    ratios = [statistics.median(a / b for a, b in zip(t, times[0], strict=True)) for t in times]
-    return [{"ms": round(statistics.median(t), 2), "ratio": round(r, 4)} for t, r in zip(times, ratios, strict=True)]
-
-
-def fuse(name: str, x: Tensor, compiled: bool = False) -> nn.Module:
-    """Return a model as it is used for inference, under torch.compile if asked for; its first call compiles."""
-    model = YOLO(name).model.eval().fuse(verbose=False).to(x.device)
-    model(x)  # the Detect head keeps what follows from the size, which is not part of a graph
-    return torch.compile(model) if compiled else model
+    times = np.empty((WARM_UP + rounds, len(calls)))
+    for i, j in np.ndindex(times.shape):
+        start = clock(device)
+        calls[j]()
+        times[i, j] = 1000 * (clock(device) - start)
+    times = times[WARM_UP:]
+    medians = zip(np.median(times, 0), np.median(times / times[:, :1], 0), strict=True)
+    return [{"ms": round(float(ms), 2), "ratio": round(float(ratio), 4)} for ms, ratio in medians]
 
 
 def export_onnx(name: str, imgsz: int, folder: Path) -> Callable[[Tensor], object]:
@@ -70,10 +63,8 @@ def export_onnx(name: str, imgsz: int, folder: Path) -> Callable[[Tensor], objec
 
 def build_step(name: str, imgsz: int, batch: int, device: torch.device) -> Callable[[], None]:
     """Return one step of training, forward, loss and backward, on random images with four boxes each."""
-    model = YOLO(name).model.train().to(device)
+    model = YOLO(name).model.train().to(device).requires_grad_()
     model.args = DEFAULT_CFG
-    for parameter in model.parameters():
-        parameter.requires_grad = True
     data = {
         "img": torch.rand(batch, 3, imgsz, imgsz, device=device),
         "batch_idx": torch.arange(batch, device=device).repeat_interleave(4).float(),
@@ -95,7 +86,7 @@ def measure_memory(step: Callable[[], None], device: torch.device) -> float:
         torch.cuda.reset_peak_memory_stats(device)
         step()
         return (torch.cuda.max_memory_allocated(device) - before) / 2**20
-    with torch.profiler.profile(activities=[torch.profiler.ProfilerActivity.CPU], profile_memory=True) as profiler:
+    with profile(activities=[ProfilerActivity.CPU], profile_memory=True) as profiler:
         step()
     with tempfile.TemporaryDirectory() as folder:
         profiler.export_chrome_trace(f"{folder}/trace.json")
@@ -104,26 +95,24 @@ def measure_memory(step: Callable[[], None], device: torch.device) -> float:
     return max(itertools.accumulate(change for _, change in changes)) / 2**20
 
 
-def measure(names: Sequence[str], imgsz: int, batch: int, rounds: int, x: Tensor, compile_too: bool) -> list[dict]:
+def measure(names: Sequence[str], imgsz: int, batch: int, rounds: int, x: Tensor) -> list[dict]:
     """Return a row of figures for each model, on the device of the image `x`."""
-    figures = {}
+    models = [YOLO(name).model for name in names]
+    figures: dict[str, list] = {
+        "model": list(names),
+        "parameters": [sum(p.numel() for p in model.parameters()) for model in models],
+        "gflops": [round(get_flops(model, imgsz), 3) for model in models],
+    }
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
-        for kind in ("pytorch", "torch_compile") if compile_too else ("pytorch",):
-            calls = [partial(fuse(name, x, kind == "torch_compile"), x) for name in names]
-            figures[kind] = time_in_turn(calls, rounds, x.device)
+        calls = [partial(YOLO(name).model.eval().fuse(verbose=False).to(x.device), x) for name in names]
+        figures["pytorch"] = time_in_turn(calls, rounds, x.device)
         calls = [partial(export_onnx(name, imgsz, Path(folder)), x.cpu()) for name in names]
         figures["onnxruntime"] = time_in_turn(calls, rounds, torch.device("cpu"))
     steps = [build_step(name, imgsz // 2, batch, x.device) for name in names]
     peaks = [measure_memory(step, x.device) for step in steps]
     figures["training_step"] = time_in_turn(steps, max(3, rounds // 2), x.device)
     figures["training_memory"] = [{"MiB": round(p), "ratio": round(p / peaks[0], 4)} for p in peaks]
-    rows = []
-    for i, name in enumerate(names):
-        model = YOLO(name).model
-        row = {"model": name, "parameters": sum(p.numel() for p in model.parameters())}
-        row |= {"gflops": round(get_flops(model, imgsz), 3), **{kind: values[i] for kind, values in figures.items()}}
-        rows.append(row)
-    return rows
+    return [dict(zip(figures, row, strict=True)) for row in zip(*figures.values(), strict=True)]
 
 
 def benchmark(
@@ -131,7 +120,6 @@ def benchmark(
     imgsz: int = 640,
     batch: int = 4,
     rounds: int = 20,
-    compile: bool = False,
     device: str = "cpu",
     layers: list[str] | None = None,
     out: Path | None = None,
@@ -143,7 +131,6 @@ def benchmark(
         imgsz: Pixels; the training step takes half, so a multiple of twice the models' stride.
         batch: Images of a training step.
         rounds: How often each model runs in turn.
-        compile: Time torch.compile too: minutes a model, and a C++ compiler.
         device: cpu or cuda:0.
         layers: Python files that register layers.
         out: JSON file to write.
@@ -157,30 +144,24 @@ def benchmark(
         raise ConfigError("name the models, the one to compare with first; batch=, rounds= and imgsz= are 1 or more")
     if out and out.exists():
         raise ConfigError(f"out={out} exists; choose another file")
-    try:
+    with records.wrap_errors(f"device={device} is not available"):
         x = torch.rand(1, 3, imgsz, imgsz, device=device)
         x.sum().item()
-    except (RuntimeError, AssertionError, NotImplementedError) as e:
-        raise ConfigError(f"device={device} is not available: {one_line(e)}") from e
     import_layers(layers or ())
     for name in models:
-        yolo = YOLO(name) if Path(name).suffix != ".pt" or Path(name).is_file() else None
-        if yolo is None or yolo.task != "detect" or not isinstance(yolo.model, nn.Module):
-            raise ConfigError(f"{name} is not a detector: a model YAML or a checkpoint (.pt) of the task detect")
-        if imgsz % (multiple := 2 * int(yolo.model.stride.max())):
+        if imgsz % (multiple := 2 * int(load_model(name).model.stride.max())):
             raise ConfigError(f"imgsz={imgsz} must be a multiple of {multiple}: a training step takes half")
     if out:
         records.writable(out.parent)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        rows = measure(models, imgsz, batch, rounds, x, compile)
-        settings = {"imgsz": imgsz, "training_imgsz": imgsz // 2, "training_batch": batch, "rounds": rounds}
-        result = {**records.describe_run(records.command_line(), device), "settings": settings, "rows": rows}
+        rows = measure(models, imgsz, batch, rounds, x)
+        if out:
+            settings = {"imgsz": imgsz, "training_imgsz": imgsz // 2, "training_batch": batch, "rounds": rounds}
+            records.write({**records.describe_run(device), "settings": settings, "rows": rows}, out)
     finally:
         torch.set_num_threads(threads)
-    if out:
-        records.write(result, out)
     for row in rows:
         print(f"{row['model']}: {row['parameters']:,} parameters, {row['gflops']:.2f} GFLOPs")
         for kind, cost in row.items():

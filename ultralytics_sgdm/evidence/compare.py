@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import sys
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-import torch
-from ultralytics import YOLO
-from ultralytics.utils import LOGGER
-
-from ..errors import ConfigError, import_extra, one_line
+from ..errors import ConfigError, import_extra
 from ..files import write_atomic
 from . import plan as plans
-from . import records, report, runners
+from . import records, report
 from .folds import SPLITS, write_folds
-from .plan import Plan, Variant
-from .train import Task, bind, check_settings, digest_data, import_layers, run_name
+from .plan import Plan
+from .runners import run_in_processes, run_over_ray
+from .train import Task, bind, check_settings, digest_data, import_layers, load_model
 
-EXTRAS = ("pydantic", "scipy.stats", "statsmodels.stats.power", "pandas", "sklearn.model_selection")
+EXTRAS = ("scipy.stats", "statsmodels.stats.power", "pandas", "sklearn.model_selection")
 OURS = ("model", "data", "seed", "split", "cfg", "project", "name", "resume", "mode", "task", "plots", "exist_ok")
 
 
@@ -73,25 +70,34 @@ def compare(
         planned = plans.read(plan)
         command += f" (plan at {plans.find_commit(plan)})"
     elif models and data:
-        variants = [Variant(Path(model).stem, model) for model in models]
-        seeds = [0, 1, 2] if seeds is None else seeds
-        planned = Plan("", variants, data, recipe, seeds, 0, 0, "", folds, groups, bf16, layers or [])
+        given: dict[str, Any] = {"models": list(models), "data": data, "recipe": recipe, "folds": folds}
+        given |= {"seeds": [0, 1, 2] if seeds is None else seeds, "groups": groups, "bf16": bf16}
+        unplanned = {"question": "", "better": 0, "equal": 0, "stop": ""}
+        planned = plans.build({**given, **unplanned, "layers": layers or []})
     else:
         example = "yolo sgdm compare yolov8n.yaml yolov8n-sgdm.yaml data=my.yaml ..."
         raise ConfigError(f"name the models, and the dataset with data=: {example}")
     if jobs < 1:
         raise ConfigError("jobs= must be 1 or more")
-    _check_recipes(planned, ray)
+    _check_recipes([{**planned.recipe, **variant.recipe} for variant in planned.models], ray)
     absolute = import_layers(planned.layers)
     for model in dict.fromkeys(variant.model for variant in planned.models):
-        if Path(model).suffix not in (".yaml", ".yml") or YOLO(model).task != "detect":
+        if Path(model).suffix not in (".yaml", ".yml"):
             raise ConfigError(f"{model} is not the YAML of a detector; weights are named with pretrained=")
+        load_model(model)
     own = scratch / out.resolve().name
     with records.claim(own, "scratch"):
         tasks = _list_tasks(planned, _read_data(planned, own), absolute, own)
         with records.claim(out):
             _check_kept(out, planned, tasks, plan)
-            if failed := _do(tasks, out, jobs, ray, command):
+            left = [(task, file) for task in tasks if not (file := out / f"{task.name}.json").exists()]
+            try:
+                failed = run_over_ray(left, ray, command) if ray and left else run_in_processes(left, jobs, command)
+            except KeyboardInterrupt:
+                done = f"{len(tasks) - sum(not file.exists() for _, file in left)} of {len(tasks)} runs are done"
+                print(f"stopped: {done}; the same command goes on from here", file=sys.stderr)
+                raise
+            if failed:
                 names = ", ".join(failed)
                 print(f"error: {len(failed)} runs failed: {names}; fix what their logs say", file=sys.stderr)
                 return 1
@@ -99,49 +105,38 @@ def compare(
     return 0
 
 
-def _check_recipes(plan: Plan, ray: str | None) -> None:
+def _check_recipes(recipes: Sequence[Mapping[str, Any]], ray: str | None) -> None:
     """Raise ConfigError unless Ultralytics' trainer takes the recipe of every model."""
-    recipes = [{**plan.recipe, **variant.recipe} for variant in plan.models]
     for recipe in recipes:
-        for key in recipe:
-            if key in OURS:
-                raise ConfigError(f"{key}= is not for a recipe, it is the same or set for all runs")
+        if ours := [key for key in recipe if key in OURS]:
+            raise ConfigError(f"{ours[0]}= is not for a recipe, it is the same or set for all runs")
         check_settings(recipe)
     if ray:
         import_extra("ray", "ray")
         if any(recipe.get("device", "cpu") != "cpu" for recipe in recipes):
             raise ConfigError("with ray= each run has the GPU that Ray gives it: leave device= out, or say device=cpu")
-    default = "cuda" if torch.cuda.is_available() else "cpu"
-    on_cpu = any("cpu" in str(recipe.get("device") or default).lower() for recipe in recipes)
-    if plan.bf16 and on_cpu and torch.backends.cpu.get_cpu_capability() in ("DEFAULT", "NO AVX", "AVX2"):
-        LOGGER.warning("bf16=True: this CPU has no bfloat16 instructions, float32 is about ten times as fast on it")
 
 
 def _read_data(plan: Plan, scratch: Path) -> dict[str, str]:
-    """Return the YAML of each fold, or that of the dataset, with its checksum; raise ConfigError for broken data."""
-    try:
-        yamls = [plan.data]
-        if plan.folds:
-            every = digest_data(plan.data, SPLITS)
-            name = records.digest([str(Path(plan.data).resolve()), every, plan.folds, plan.groups])[:8]
-            yamls = [str(y) for y in write_folds(plan.data, plan.folds, plan.groups, scratch / f"folds-{name}")]
-        return {file: digest_data(file, ("train", "val")) for file in yamls}
-    except (OSError, RuntimeError, SyntaxError, KeyError, TypeError) as e:
-        raise e if isinstance(e, ConfigError) else ConfigError(f"data={plan.data}: {one_line(e)}") from e
+    """Return the YAML of each fold, or that of the dataset, with its checksum."""
+    yamls = [plan.data]
+    if plan.folds:
+        every = digest_data(plan.data, SPLITS)
+        name = records.digest([str(Path(plan.data).resolve()), every, plan.folds, plan.groups])[:8]
+        yamls = [str(y) for y in write_folds(plan.data, plan.folds, plan.groups, scratch / f"folds-{name}")]
+    return {file: digest_data(file, ("train", "val")) for file in yamls}
 
 
-def _list_tasks(plan: Plan, data: dict[str, str], layers: list[str], scratch: Path) -> list[Task]:
+def _list_tasks(plan: Plan, data: Mapping[str, str], layers: list[str], scratch: Path) -> list[Task]:
     """Return the runs of a plan, seeds in turn over all models."""
     tasks = []
     for seed in plan.seeds:
         for i, (file, checksum) in enumerate(data.items()):
             for variant in plan.models:
                 recipe, fold = {**plan.recipe, **variant.recipe, "data": file}, i if plan.folds else None
-                try:
+                with records.wrap_errors(f"pretrained={recipe.get('pretrained')}"):
                     binding = bind(variant.model, recipe, plan.bf16, checksum)
-                except OSError as e:
-                    raise ConfigError(f"{e.filename}: {e.strerror}" if e.filename else one_line(e)) from e
-                name = f"{run_name(variant.name, seed, fold)}-{records.digest(binding)[:10]}"
+                name = f"{records.run_name(variant.name, seed, fold)}-{records.digest(binding)[:10]}"
                 folder = str((scratch / name).resolve())
                 tasks.append(Task(variant.name, variant.model, seed, fold, recipe, plan.bf16, layers, folder, binding))
     return tasks
@@ -154,13 +149,13 @@ def _check_kept(out: Path, plan: Plan, tasks: Sequence[Task], file: Path | None)
     compared before, the same but for its model and code. A plan has its own runs alone.
     """
     names = {task.name for task in tasks}
-    for name, record in report.read_records(out).items():
+    for name, record in records.read_runs(out).items():
         if plan.question and name not in names:
             raise ConfigError(f"{out} holds {name}, which is not in the plan; choose another out=")
         beside = [task for task in tasks if task.fold == record.get("fold")]
         if not beside:
             raise ConfigError(f"{out / name}.json was made with another folds=; choose another out=")
-        own = [task for task in beside if task.arm == report.model_of(record)]
+        own = [task for task in beside if task.arm == records.model_of(record)]
         for key, value in (own or beside)[0].binding.items():
             if record.get("binding", {}).get(key) != value and (own or key not in ("model", "code")):
                 raise ConfigError(f"{out / name}.json was made with another {key}; choose another out=")
@@ -169,16 +164,3 @@ def _check_kept(out: Path, plan: Plan, tasks: Sequence[Task], file: Path | None)
         write_atomic(kept, file.read_bytes())
     elif file and plans.read(kept) != plan:
         raise ConfigError(f"plan={file} was changed since {out} was begun with {kept}: choose another out=")
-
-
-def _do(tasks: Sequence[Task], out: Path, jobs: int, ray: str | None, command: str) -> list[str]:
-    """Do the runs that have no record yet; return the names of those that failed."""
-    left = [(task, file) for task in tasks if not (file := out / f"{task.name}.json").exists()]
-    try:
-        if left and ray:
-            return runners.run_over_ray(left, ray, command)
-        return runners.run_in_processes(left, jobs, command)
-    except KeyboardInterrupt:
-        done = sum((out / f"{task.name}.json").exists() for task in tasks)
-        print(f"stopped: {done} of {len(tasks)} runs are done; the same command goes on from here", file=sys.stderr)
-        raise

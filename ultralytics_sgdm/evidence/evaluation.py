@@ -6,7 +6,7 @@ What is left for each resample of the images are weighted sums in the order of c
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any, NamedTuple
 
@@ -35,61 +35,55 @@ def load(file: Path) -> Detections:
         return Detections(**{key: arrays[key] for key in Detections._fields})
 
 
-def evaluate(weights: Path, settings: dict[str, Any], folder: Path) -> tuple[Any, Detections]:
+def evaluate(weights: Path, settings: Mapping[str, Any], folder: Path) -> tuple[Any, Detections]:
     """Return Ultralytics' metrics of a checkpoint's boxes, and its detections; the validator may write to `folder`."""
     yolo = YOLO(weights)
-    found: list[dict[str, Any]] = []
+    names: list[str] = []
+    stats: dict[str, list[np.ndarray]] = {}
     stock: Any = yolo.task_map[yolo.task]["validator"]
 
     class Collecting(stock):
-        """The validator, which adds to `found` what it matched in each image."""
+        """The validator, which keeps what it matched in each image."""
 
         def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
-            stats = self.metrics.stats
-            before = len(stats["conf"])
             super().update_metrics(preds, batch)
-            for i, name in enumerate(batch["im_file"], before):
-                conf, tp = np.asarray(stats["conf"][i], np.float32), np.asarray(stats["tp"][i], bool).reshape(-1, 10)
-                cls, target = (np.asarray(stats[key][i], np.int16) for key in ("pred_cls", "target_cls"))
-                found.append({"name": Path(name).name, "conf": conf, "cls": cls, "tp": tp, "target_cls": target})
+            names.extend(Path(file).name for file in batch["im_file"])
 
-    metrics = yolo.val(
-        Collecting, **{"verbose": False, **settings}, plots=False, project=str(folder), name="val", exist_ok=True
-    )
-    found.sort(key=lambda image: image["name"])
-    sizes, targets = ([len(f[key]) for f in found] for key in ("conf", "target_cls"))
-    order = np.arange(len(found))
+        def get_stats(self) -> dict[str, Any]:
+            stats.update({key: list(values) for key, values in self.metrics.stats.items()})
+            return super().get_stats()
+
+    own = {"plots": False, "project": str(folder), "name": "val", "exist_ok": True}
+    metrics = yolo.val(Collecting, **{"verbose": False, **settings}, **own)
+    order = np.argsort(names, kind="stable")
+    tp, conf, cls, targets = ([stats[key][i] for i in order] for key in ("tp", "conf", "pred_cls", "target_cls"))
+    images = np.arange(len(order))
     return metrics, Detections(
-        pictures=np.array([f["name"] for f in found]),
-        picture=np.repeat(order, sizes),
-        target_picture=np.repeat(order, targets),
-        **{key: np.concatenate([f[key] for f in found]) for key in ("conf", "cls", "tp", "target_cls")},
+        pictures=np.array(names)[order],
+        picture=np.repeat(images, list(map(len, conf))),
+        conf=np.concatenate(conf).astype(np.float32),
+        cls=np.concatenate(cls).astype(np.int16),
+        tp=np.concatenate([matches.reshape(-1, 10) for matches in tp]).astype(bool),
+        target_picture=np.repeat(images, list(map(len, targets))),
+        target_cls=np.concatenate(targets).astype(np.int16),
     )
 
 
 def pool(parts: Sequence[Detections]) -> Detections:
     """Return the detections of several datasets, such as those of all folds, as of one, images by name."""
     names = np.concatenate([d.pictures for d in parts])
-    position: np.ndarray = np.empty(len(names), int)
-    position[np.argsort(names, kind="stable")] = np.arange(len(names))
-    starts = np.cumsum([0, *(len(d.pictures) for d in parts[:-1])])
-    moved = {
-        key: np.concatenate([position[getattr(d, key) + start] for d, start in zip(parts, starts, strict=True)])
-        for key in ("picture", "target_picture")
-    }
-    same = {key: np.concatenate([getattr(d, key) for d in parts]) for key in ("conf", "cls", "tp", "target_cls")}
-    return Detections(pictures=np.sort(names, kind="stable"), **moved, **same)
+    order = np.argsort(names, kind="stable")
+    positions = np.split(np.argsort(order), np.cumsum([len(d.pictures) for d in parts])[:-1])
+    of = {key: np.concatenate([getattr(d, key) for d in parts]) for key in ("conf", "cls", "tp", "target_cls")}
+    for key in ("picture", "target_picture"):
+        of[key] = np.concatenate([p[getattr(d, key)] for d, p in zip(parts, positions, strict=True)])
+    return Detections(pictures=names[order], **of)
 
 
 def average_precision(d: Detections, counts: np.ndarray | None = None) -> np.ndarray:
-    """Return AP as Ultralytics computes it (interpolated at 101 recalls), of each class and IoU.
+    """Return AP as Ultralytics computes it, (B, classes with boxes, 10), NaN where a resample has no box of the class.
 
-    Args:
-        d: Detections.
-        counts: How often each image counts, in each of B resamples (B, P); default: once each.
-
-    Returns:
-        AP of shape (B, classes with boxes, 10), NaN where a resample has no box of the class.
+    `counts` says how often each image counts, in each of B resamples (B, P); by default once each.
     """
     counts = np.ones((1, len(d.pictures))) if counts is None else counts
     classes = np.unique(d.target_cls)
@@ -111,11 +105,7 @@ def average_precision(d: Detections, counts: np.ndarray | None = None) -> np.nda
 
 
 def _areas(hits: np.ndarray, seen: np.ndarray, there: np.ndarray) -> np.ndarray:
-    """Return the area under precision over recall of each of B resamples.
-
-    `hits` are the weights of the true positives in the order of confidence, `seen` those of all detections up to each
-    of them (B, K), `there` that of all boxes (B,).
-    """
+    """Return the areas (B,) under precision over recall, of weights of true positives, detections so far, all boxes."""
     areas = np.full(len(hits), np.nan)
     found = hits.cumsum(1, dtype=np.float64)
     precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)

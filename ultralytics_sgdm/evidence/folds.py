@@ -5,10 +5,11 @@ from __future__ import annotations
 import re
 import shutil
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import yaml
 from ultralytics.data.base import BaseDataset
 from ultralytics.data.utils import check_det_dataset, img2label_paths
@@ -20,7 +21,7 @@ from .records import digest
 SPLITS = ("train", "val", "test")
 
 
-def list_images(spec: dict[str, Any], split: str) -> list[Path]:
+def list_images(spec: Mapping[str, Any], split: str) -> list[Path]:
     """Return the images of a split of what `check_det_dataset` returns, by name; none if `test` is not there."""
     paths = spec.get(split) or []
     paths = [paths] if isinstance(paths, str) else paths
@@ -31,41 +32,36 @@ def list_images(spec: dict[str, Any], split: str) -> list[Path]:
     return sorted(map(Path, reader.get_img_files(paths)))
 
 
-def group_of(name: str, pattern: str | None) -> str:
-    """Return the group of an image: what the first bracket of `pattern` matches in its stem, or the stem itself.
+def find_labels(images: Sequence[Path]) -> list[Path]:
+    """Return where the label file of each image is, if it has one."""
+    return [Path(label) for label in img2label_paths(list(map(str, images)))]
 
-    Raises:
-        ConfigError: If the pattern is not a regular expression with a bracket that matches.
-    """
+
+def group_of(name: str, pattern: str | None) -> str:
+    """Return the group of an image: what the first bracket of `pattern` matches in its stem, or the stem itself."""
     try:
         return re.search(pattern or "(.*)", Path(name).stem)[1]  # type: ignore[index]
     except (re.error, IndexError, TypeError) as e:
-        raise ConfigError(
-            f"groups={pattern} must be a regular expression with a bracket, matching {name!r}: {e}"
-        ) from e
+        must = f"must be a regular expression with a bracket, matching {name!r}"
+        raise ConfigError(f"groups={pattern} {must}: {e}") from e
 
 
 def assign(names: Sequence[str], k: int, pattern: str | None = None) -> list[int]:
-    """Return the fold of each image: even folds, whole groups, and by the names alone.
-
-    Raises:
-        ConfigError: If there are fewer groups than folds.
-    """
+    """Return the fold of each image: even folds, whole groups, and by the names alone."""
     groups = [digest(group_of(name, pattern)) for name in names]  # in an order that frames of a video do not have
     if not 2 <= k <= len(set(groups)):
         raise ConfigError(f"folds={k} must be from 2 to {len(set(groups))}, the number of images or groups of them")
     splitter = import_extra("sklearn.model_selection", "compare").GroupKFold(k)
-    fold = {i: f for f, (_, members) in enumerate(splitter.split(names, groups=groups)) for i in members}
-    return [fold[i] for i in range(len(names))]
+    fold: np.ndarray = np.empty(len(names), int)
+    for i, (_, members) in enumerate(splitter.split(names, groups=groups)):
+        fold[members] = i
+    return fold.tolist()
 
 
 def write_folds(data: str, k: int, pattern: str | None, folder: Path) -> list[Path]:
     """Write K datasets in which fold i of all images of a dataset (train, val and test) is `val`; return their YAMLs.
 
     Images are links, labels copies, so that nothing is written beside the dataset itself. A fold that is there is kept.
-
-    Raises:
-        ConfigError: If two images have the same name, or `assign` refuses.
     """
     spec = check_det_dataset(data)
     files = sorted({file for split in SPLITS for file in list_images(spec, split)})
@@ -73,8 +69,7 @@ def write_folds(data: str, k: int, pattern: str | None, folder: Path) -> list[Pa
     names = [file.name if stems[file.stem] == 1 else f"{file.parent.name}-{file.name}" for file in files]
     if double := [name for name, n in Counter(Path(name).stem for name in names).items() if n > 1]:
         raise ConfigError(f"folds= needs images of different names; {data} has several {double[0]!r}")
-    fold = assign(names, k, pattern)
-    labels = [Path(label) for label in img2label_paths(list(map(str, files)))]
+    fold, labels = assign(names, k, pattern), find_labels(files)
     others = {key: value for key, value in spec.items() if key not in ("path", "minival", "yaml_file", *SPLITS)}
     yamls = [folder / f"fold-{i}" / "data.yaml" for i in range(k)]
     for i, target in enumerate(yamls):

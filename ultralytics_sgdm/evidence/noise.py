@@ -1,12 +1,11 @@
 """What corrupted images cost trained detectors: mAP under noise, JPEG and blur, and its loss against clean images.
 
-Checkpoints are told apart by the model YAML that they were trained from and the seed of their training; both stand in
-the checkpoint. Losses are compared with those of the first checkpoint's model, seed by seed, each with its own 95 %
-interval: of twenty one leaves zero out by chance.
+Losses are compared with those of the first checkpoint's model, seed by seed, each with its own 95 % interval: of twenty
+one leaves zero out by chance.
 
 Images are corrupted where the validator has resized them to imgsz and not padded them yet, so a strength means the same
-to the network whatever the size of the files. The noise depends on the file's name, the image's size and the seed of
-the noise alone, so every checkpoint sees the same.
+to the network whatever the size of the files. The noise depends on the file's name and the image's size alone, so every
+checkpoint sees the same.
 """
 
 from __future__ import annotations
@@ -23,51 +22,49 @@ from ultralytics.data import BaseDataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.validator import BaseValidator
 
-from ..errors import ConfigError, import_extra, one_line
-from ..files import sha256, write_atomic
+from ..errors import ConfigError, import_extra
+from ..files import sha256
 from . import records, statistics
-from .train import METRIC, check_settings, digest_data
+from .folds import list_images
+from .records import METRIC
+from .train import check_settings, digest_data, load_model
 
 TASKS = ("detect", "segment", "pose", "obb")  # those with a mAP of boxes
-REQUIRED = ("model", "seed", "rows")  # of a record
 DEVIATIONS: list[float] = [4, 8, 16, 32]
 QUALITIES: list[float] = [50, 30, 20, 10]
 SIGMAS: list[float] = [0.5, 1, 1.5, 2]
+QUALITY, UNCHANGED = cv2.IMWRITE_JPEG_QUALITY, cv2.IMREAD_UNCHANGED
+
+
+def draw_highpass(shape: tuple[int, ...], rng: np.random.Generator) -> np.ndarray:
+    """Return white noise minus its blur of sigma 1 pixel, of deviation 1; -3 dB at 0.25 cycles per pixel."""
+    noise = rng.standard_normal(shape, np.float32)
+    noise -= cv2.GaussianBlur(noise, (0, 0), 1).reshape(shape)
+    return noise / noise.std()
+
+
+CORRUPTIONS = {  # of an image (H, W, C): strengths are deviations in grey levels, a quality, and pixels
+    "highpass": lambda image, deviation, rng: image + deviation * draw_highpass(image.shape, rng),
+    "gaussian": lambda image, deviation, rng: image + deviation * rng.standard_normal(image.shape, np.float32),
+    "jpeg": lambda image, quality, _: cv2.imdecode(cv2.imencode(".jpg", image, (QUALITY, int(quality)))[1], UNCHANGED),
+    "blur": lambda image, sigma, _: cv2.GaussianBlur(image, (0, 0), sigma),
+}
 
 
 def corrupt(image: np.ndarray, corruption: str, strength: float, rng: np.random.Generator) -> np.ndarray:
-    """Return a corrupted image (H, W, C) of 8 bits.
-
-    Args:
-        image: The image.
-        corruption: "jpeg", whose strength is the quality; "blur", Gaussian, with sigma in pixels; "gaussian", white
-            noise with its standard deviation in grey levels; "highpass", the same minus its blur of sigma 1 pixel, with
-            the deviation after filtering, which has -3 dB at 0.25 cycles per pixel, half of Nyquist's frequency.
-        strength: See above.
-        rng: Source of the noise.
-    """
-    if corruption == "jpeg":
-        compressed = cv2.imencode(".jpg", image, (cv2.IMWRITE_JPEG_QUALITY, int(strength)))[1]
-        return np.asarray(cv2.imdecode(compressed, cv2.IMREAD_UNCHANGED)).reshape(image.shape)
-    if corruption == "blur":
-        return cv2.GaussianBlur(image, (0, 0), strength).reshape(image.shape)
-    noise = rng.standard_normal(image.shape, np.float32)
-    if corruption == "highpass":
-        noise -= cv2.GaussianBlur(noise, (0, 0), 1).reshape(image.shape)
-        noise /= noise.std()
-    return (image + strength * noise).round().clip(0, 255).astype(np.uint8)
+    """Return a corrupted image (H, W, C) of 8 bits."""
+    changed = np.asarray(CORRUPTIONS[corruption](image, strength, rng)).reshape(image.shape)
+    return changed.round().clip(0, 255).astype(np.uint8)
 
 
-def corrupting(
-    validator: type[BaseValidator], corruption: str, strength: float, noise_seed: int
-) -> type[BaseValidator]:
-    """Return a validator like `validator` whose images are corrupted between resizing and padding."""
+def corrupting(stock: type[BaseValidator], corruption: str, strength: float) -> type[BaseValidator]:
+    """Return a validator like `stock` whose images are corrupted between resizing and padding."""
 
     def transform(labels: dict[str, Any]) -> dict[str, Any]:
-        rng = np.random.default_rng([noise_seed, zlib.crc32(Path(labels["im_file"]).name.encode())])
+        rng = np.random.default_rng([0, zlib.crc32(Path(labels["im_file"]).name.encode())])
         return labels | {"img": corrupt(labels["img"], corruption, strength, rng)}
 
-    class Corrupting(validator):
+    class Corrupting(stock):
         def build_dataset(self, *args: Any, **kwargs: Any) -> BaseDataset:
             dataset = super().build_dataset(*args, **kwargs)
             dataset.transforms.insert(0, transform)
@@ -77,66 +74,55 @@ def corrupting(
 
 
 def read_checkpoint(file: str, names: dict[int, str]) -> dict[str, Any]:
-    """Return file, model, seed and checksum of a checkpoint.
-
-    Raises:
-        ConfigError: If Ultralytics cannot load it, or it does not detect exactly the classes `names`.
-    """
-    if not Path(file).is_file() or Path(file).suffix != ".pt":
-        raise ConfigError(f"{file} is not a checkpoint (.pt), or is not there")
-    try:  # by Ultralytics alone: under ULTRALYTICS_SAFE_LOAD nothing in the file is executed
-        yolo = YOLO(file)
-    except Exception as e:  # a damaged file raises anything
-        raise ConfigError(f"{file} cannot be loaded: {one_line(e)}") from e
-    if yolo.task not in TASKS or dict(yolo.names) != names:
-        found = f"{yolo.task} {list(yolo.names.values())}"
-        raise ConfigError(f"{file} is trained to {found}, and must be to find the classes {list(names.values())}")
+    """Return file, model, seed and checksum of a checkpoint; raise ConfigError if it has other classes than `names`."""
+    yolo = load_model(file, TASKS)
+    if not yolo.ckpt or dict(yolo.names) != names:
+        found, wanted = list(yolo.names.values()), list(names.values())
+        raise ConfigError(f"{file} finds {found}, and must be a checkpoint that is trained to find {wanted}")
     model, seed = yolo.model.yaml.get("yaml_file", file), yolo.ckpt.get("train_args", {}).get("seed", 0)
     return {"file": file, "model": Path(model).stem, "seed": seed, "weights": sha256(Path(file))}
 
 
-def measure(
-    checkpoint: dict[str, Any], settings: dict[str, Any], strengths: dict[str, list[float]], noise_seed: int
-) -> list[dict[str, Any]]:
+def measure(name: str, file: str, settings: dict[str, Any], strengths: dict[str, list[float]]) -> list[dict[str, Any]]:
     """Return corruption, strength and mAP in percent: of clean images, then of each corruption and strength."""
-    yolo, rows = YOLO(checkpoint["file"]), []
+    yolo, rows = YOLO(file), []
     stock = yolo.task_map[yolo.task]["validator"]
-    for name, strength in [("clean", None), *((name, s) for name, values in strengths.items() for s in values)]:
-        validator = stock if strength is None else corrupting(stock, name, strength, noise_seed)
-        print(f"{checkpoint['model']}-{checkpoint['seed']}: {name} {'' if strength is None else strength}", flush=True)
+    for corruption, strength in [("clean", None), *((c, s) for c, values in strengths.items() for s in values)]:
+        validator = stock if strength is None else corrupting(stock, corruption, strength)
+        print(f"{name}: {corruption} {strength or ''}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             box = yolo.val(validator, **{"verbose": False, **settings}, plots=False, project=folder).box
         scores = {METRIC: 100 * float(box.map), "mAP50": 100 * float(box.map50)}
-        rows.append({"corruption": name, "strength": strength, **scores})
+        rows.append({"corruption": corruption, "strength": strength, **scores})
     return rows
 
 
 def summarize(out: Path, reference: str) -> Any:
     """Write summary.csv of a folder of records and return it as a table: mAP and its loss, and paired differences."""
-    pandas = import_extra("pandas", "compare")
-    losses: dict[tuple, dict[str, dict[int, float]]] = {}
-    scores: dict[tuple, list[float]] = {}
-    for record in (records.read(file, REQUIRED) for file in sorted(out.glob("*.json"))):
-        for row in record["rows"]:
-            condition, model = (row["corruption"], row["strength"]), record["model"]
-            by_model = losses.setdefault(condition, {reference: {}})
-            by_model.setdefault(model, {})[record["seed"]] = record["rows"][0][METRIC] - row[METRIC]
-            scores.setdefault((*condition, model), []).append(row[METRIC])
-    rows = []
-    for (corruption, strength), by_model in losses.items():
-        base = by_model[reference]
-        for model, found in by_model.items():
-            row = {"corruption": corruption, "strength": strength, "model": model}
-            row |= {"seeds": " ".join(map(str, sorted(found))), METRIC: np.mean(scores[corruption, strength, model])}
-            values = list(found.values())
-            row |= {"loss": np.mean(values), "loss std": np.std(values, ddof=1) if len(values) > 1 else None}
-            if model != reference and (common := found.keys() & base.keys()):
-                estimate = statistics.paired([found[seed] - base[seed] for seed in sorted(common)])
-                row |= {"difference": estimate.mean, "difference +-": estimate.half}
-            rows.append(row)
-    table = pandas.DataFrame(rows).round(3)
-    write_atomic(out / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
-    return table
+    found = [records.read(file, ("model", "seed", "rows")) for file in sorted(out.glob("*.json"))]
+    rows = [
+        {"row": i, "model": record["model"], "seed": record["seed"], "loss": record["rows"][0][METRIC] - row[METRIC]}
+        | {key: row[key] for key in ("corruption", "strength", METRIC)}
+        for record in sorted(found, key=lambda record: record["model"] != reference)
+        for i, row in enumerate(record["rows"])
+    ]
+    table = import_extra("pandas", "compare").DataFrame(rows).sort_values("row", kind="stable", ignore_index=True)
+    same = ["corruption", "strength", "seed"]
+    theirs = table.merge(table[table["model"] == reference], "left", same)["loss_y"]
+    table["difference"] = (table["loss"] - theirs).where(table["model"] != reference)
+    summary = table.groupby(["corruption", "strength", "model"], sort=False, dropna=False).agg(
+        **{
+            "seeds": ("seed", lambda seeds: " ".join(map(str, sorted(seeds)))),
+            METRIC: (METRIC, "mean"),
+            "loss": ("loss", "mean"),
+            "loss std": ("loss", "std"),
+            "difference": ("difference", "mean"),
+            "difference +-": ("difference", lambda values: statistics.paired(values.dropna()).half or np.nan),
+        }
+    )
+    summary = summary.reset_index().round(3)
+    records.write_table(summary, out / "summary.csv")
+    return summary
 
 
 def noise(
@@ -148,13 +134,11 @@ def noise(
     gaussian: list[float] | None = DEVIATIONS,
     jpeg: list[float] | None = QUALITIES,
     blur: list[float] | None = SIGMAS,
-    noise_seed: int = 0,
     **settings: Any,
 ) -> None:
     """Measure what corrupted images cost checkpoints: mAP under noise, JPEG and blur beside clean images.
 
-    OUT gets a JSON file per checkpoint, and, made from all of them, summary.csv with mAP, losses and paired
-    differences.
+    OUT gets a JSON file per checkpoint, and summary.csv with mAP, losses and paired differences.
 
     Args:
         checkpoints: Trained checkpoints (.pt), the reference first; told apart by their model and seed.
@@ -165,7 +149,6 @@ def noise(
         gaussian: Standard deviations of white noise, grey levels; none to leave it out.
         jpeg: Qualities of JPEG, 1 to 100; none to leave it out.
         blur: Sigmas of a Gaussian blur, pixels; none to leave it out.
-        noise_seed: Seed of the noise.
         settings: Arguments of Ultralytics' validator, for all checkpoints alike.
 
     Raises:
@@ -173,30 +156,33 @@ def noise(
     """
     for module in ("pandas", "scipy.stats"):
         import_extra(module, "compare")
-    given = {"highpass": highpass, "gaussian": gaussian, "jpeg": jpeg, "blur": blur}
-    strengths = {name: list(values) for name, values in given.items() if values}
+    given = zip(CORRUPTIONS, (highpass, gaussian, jpeg, blur), strict=True)
+    strengths = {name: values for name, values in given if values}
     if not checkpoints or not strengths:
         raise ConfigError("name the checkpoints, the reference first, and leave a corruption to measure")
-    if any(not 0 < value < np.inf for values in strengths.values() for value in values) or noise_seed < 0:
-        raise ConfigError("strengths must be above 0, and noise_seed= 0 or more")
+    if any(not 0 < value < np.inf for values in strengths.values() for value in values):
+        raise ConfigError("strengths must be above 0")
     settings = {"data": data, "imgsz": imgsz, **settings}
     check_settings(settings)
-    split, spec = settings.get("split", "val"), check_det_dataset(data)
-    if not spec.get(split) or settings.get("batch", 1) < 1:
-        raise ConfigError(f"split={split} must be one of {data}, and batch= 1 or more")
+    split = settings.get("split", "val")
+    with records.wrap_errors(f"data={data}, split={split}"):
+        spec = check_det_dataset(data)
+        if not list_images(spec, split):
+            raise FileNotFoundError("there are no images")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"out={out} holds something already; choose another folder")
     found: dict[str, dict[str, Any]] = {}
     for file in checkpoints:
         checkpoint = read_checkpoint(file, spec["names"])
-        other = found.setdefault(f"{checkpoint['model']}-{checkpoint['seed']}.json", checkpoint)
-        if other is not checkpoint:
-            raise ConfigError(f"{other['file']} and {file} are both of {other['model']} and seed {other['seed']}")
+        name = records.run_name(checkpoint["model"], checkpoint["seed"])
+        if name in found:
+            raise ConfigError(f"{found[name]['file']} and {file} are both of the model and seed {name}")
+        found[name] = checkpoint
     records.writable(out)
-    options: dict[str, Any] = {"settings": settings, "strengths": strengths, "noise_seed": noise_seed}
-    about = {**options, "binding": {"data": digest_data(data, [split])}}
-    about |= records.describe_run(records.command_line(), settings.get("device"))
+    about = {"settings": settings, "strengths": strengths, "binding": {"data": digest_data(data, [split])}}
+    about |= records.describe_run(settings.get("device"))
     for name, checkpoint in found.items():
-        records.write({**checkpoint, **about, "rows": measure(checkpoint, **options)}, out / name)
+        rows = measure(name, checkpoint["file"], settings, strengths)
+        records.write({**checkpoint, **about, "rows": rows}, out / f"{name}.json")
     table = summarize(out, next(iter(found.values()))["model"])
     print(table.to_string(index=False, na_rep="", float_format="{:.2f}".format))

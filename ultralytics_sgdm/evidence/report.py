@@ -1,8 +1,8 @@
 """What the records of a comparison say: scores, differences with their intervals, a plot, and the plan's verdicts.
 
 `python -m ultralytics_sgdm.evidence.report OUT [PLAN [SCRATCH]]` makes the report of a folder of records anew, also of
-records and plans of 0.1.0 and 0.2.0. Without a plan the reference is the first model of the summary that is there.
-A names.json in the folder says what to call models whose names have come to mean something else.
+0.1.0 and 0.2.0. Without a plan the reference is the first model of the summary that is there. A names.json in the
+folder says what to call models whose names have come to mean something else.
 """
 
 from __future__ import annotations
@@ -12,8 +12,10 @@ import itertools
 import json
 import sys
 import zipfile
-from collections.abc import Mapping
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -27,10 +29,11 @@ from . import records, statistics
 from .evaluation import Detections, average_precision, load, mean_ap, pool
 from .folds import group_of
 from .plan import Plan
+from .records import METRIC, model_of, run_name
 from .statistics import Estimate
-from .train import DETECTIONS, METRIC, run_name
+from .train import DETECTIONS
 
-Runs = dict[str, dict[int, dict[int | None, dict[str, Any]]]]  # model, seed, fold
+Runs = Sequence[Mapping[str, Any]]
 RESAMPLES = 1000
 COLUMNS = {  # of a summary, with the format of its table
     "model": "",
@@ -50,30 +53,35 @@ COLUMNS = {  # of a summary, with the format of its table
 class Comparison:
     """The records of a comparison, and what is computed from them, in mAP points."""
 
-    runs: Runs  # the reference first
+    runs: Runs  # those of the reference first
     analysis: Mapping[str, Any] | None  # what `analyse` returns
     variants: int  # number of models that are compared with the reference, planned ones included
     names: Mapping[str, str] = field(default_factory=dict)  # what tables and plots call a model, if not by its own name
 
-    def score(self, metric: str = METRIC) -> dict[str, dict[int, float]]:
-        """Return the score of each run: folds pooled where detections were analysed, else their mean."""
+    def tabulate(self, metric: str) -> Any:
+        """Return a table of each model's score by seed: folds pooled where detections were analysed, else the mean."""
+        pandas = import_extra("pandas", "compare")
         if self.analysis:
-            scores = self.analysis["scores"][metric]
-            return {model: {int(s): v for s, v in seeds.items()} for model, seeds in scores.items()}
-        return {
-            model: {seed: 100 * float(np.mean([run[metric] for run in of.values()])) for seed, of in seeds.items()}
-            for model, seeds in self.runs.items()
-        }
+            table = pandas.DataFrame.from_dict(self.analysis["scores"][metric], "index").rename(columns=int)
+        else:
+            rows = [(model_of(run), run["seed"], 100 * run[metric]) for run in self.runs]
+            table = pandas.DataFrame(rows).groupby([0, 1])[2].mean().unstack()
+        return table.reindex(dict.fromkeys(map(model_of, self.runs))).sort_index(axis=1)
 
-    def subtract(self) -> dict[str, list[float]]:
-        """Return the differences of each model to the first over the seeds that both have, if there is any."""
-        (_, reference), *others = self.score().items()
-        found = {model: [v[s] - reference[s] for s in sorted(v.keys() & reference.keys())] for model, v in others}
-        return {model: values for model, values in found.items() if values}
+    @cached_property
+    def scores(self) -> Any:
+        """The table of mAP50-95."""
+        return self.tabulate(METRIC)
+
+    @cached_property
+    def differences(self) -> dict[str, list[float]]:
+        """Differences of each model to the reference over the seeds that both have, if there is any."""
+        table = (self.scores - self.scores.iloc[0]).iloc[1:].dropna(how="all")
+        return {model: row.dropna().tolist() for model, row in table.iterrows()}
 
     def estimate(self, model: str) -> tuple[Estimate, Estimate]:
         """Return the estimate of a difference over seeds, and that over seeds and images."""
-        over_seeds = statistics.paired(values := self.subtract()[model], self.variants)
+        over_seeds = statistics.paired(values := self.differences[model], self.variants)
         if self.analysis is None:
             return over_seeds, Estimate(over_seeds.mean)
         errors, images = self.analysis["both"][METRIC][model], self.analysis["groups"]
@@ -82,13 +90,10 @@ class Comparison:
 
 
 def write(out: Path, plan: Plan | None, scratch: Path, reference: str = "") -> str:
-    """Write summary.csv, summary.md, differences.png, and analysis.json if `scratch` has detections.
-
-    Returns the text of summary.md. Where there is no plan, `reference` names the first model.
-    """
+    """Write summary.csv, .md, differences.png, and analysis.json if `scratch` has detections; return the .md."""
     planned = [variant.name for variant in plan.models] if plan and plan.question else []
-    found = {name: r for name, r in read_records(out).items() if not planned or model_of(r) in planned}
-    runs = group_runs(found, plan.models[0].name if plan else reference)
+    found = [run for run in records.read_runs(out).values() if not planned or model_of(run) in planned]
+    runs = select_runs(found, plan.models[0].name if plan else reference)
     analysis, file = analyse(runs, scratch, plan.groups if plan else None), out / "analysis.json"
     if analysis:
         records.write(analysis, file)
@@ -97,13 +102,11 @@ def write(out: Path, plan: Plan | None, scratch: Path, reference: str = "") -> s
         analysis = kept if kept["runs"] == fingerprint(runs) else None
     file = out / "names.json"
     names = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    comparison = Comparison(runs, analysis, max(len(runs), len(planned)) - 1, names)
-    rows = summarize(comparison)
-    table = import_extra("pandas", "compare").DataFrame(rows)
-    write_atomic(out / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
+    comparison = Comparison(runs, analysis, max(len(set(map(model_of, runs))), len(planned)) - 1, names)
+    records.write_table(table := summarize(comparison), out / "summary.csv")
     lines = [f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) - 1)}"]
-    for row in rows:
-        cells = ("" if row[key] is None else f"{row[key]:{form}}" for key, form in COLUMNS.items())
+    for row in table.itertuples(index=False):
+        cells = ("" if cell != cell else f"{cell:{form}}" for cell, form in zip(row, COLUMNS.values(), strict=True))
         lines.append(f"| {' | '.join(cells)} |")
     lines += ["", *describe_power(comparison)]
     if plan and planned:
@@ -114,109 +117,76 @@ def write(out: Path, plan: Plan | None, scratch: Path, reference: str = "") -> s
     return text
 
 
-def model_of(record: Mapping[str, Any]) -> str:
-    """Return what the model of a record is called; the key `arm` is that of the first releases."""
-    return record.get("arm", Path(record["model"]).stem)
-
-
-def read_records(out: Path) -> dict[str, dict[str, Any]]:
-    """Return the records in a folder by their names.
-
-    Raises:
-        ConfigError: If a file is not a record, or has the name of another run.
-    """
-    found = {file.stem: records.read(file) for file in sorted(out.glob("*-*.json"))}
-    for name, record in found.items():
-        if name != (run := run_name(model_of(record), record["seed"], record.get("fold"))):
-            raise ConfigError(f"{out / name}.json is the record of {run}; delete it to run {name}")
-    return found
-
-
-def group_runs(found: Mapping[str, dict[str, Any]], reference: str) -> Runs:
-    """Return records by model, seed and fold, the reference first; a seed counts if all of its folds are there."""
-    runs: Runs = {reference: {}}
-    for record in found.values():
-        runs.setdefault(model_of(record), {}).setdefault(record["seed"], {})[record.get("fold")] = record
-    most = max(len(folds) for seeds in runs.values() for folds in seeds.values())
-    runs = {model: {s: f for s, f in seeds.items() if len(f) == most} for model, seeds in runs.items()}
-    if not runs[reference]:
+def select_runs(found: Runs, reference: str) -> Runs:
+    """Return the records of seeds whose folds are all there, those of the reference first."""
+    folds = Counter((model_of(run), run["seed"]) for run in found)
+    whole = [run for run in found if folds[model_of(run), run["seed"]] == max(folds.values())]
+    if reference not in map(model_of, whole):
         raise ConfigError(f"there is no finished run of the reference, {reference!r}")
-    return {model: seeds for model, seeds in runs.items() if seeds}
+    return sorted(whole, key=lambda run: model_of(run) != reference)
 
 
 def fingerprint(runs: Runs) -> str:
     """Return a checksum of the records, which says whether an analysis is of them."""
-    each = (run for seeds in runs.values() for folds in seeds.values() for run in folds.values())
-    return records.digest(sorted(map(records.digest, each)))
+    return records.digest(sorted(map(records.digest, runs)))
 
 
 def analyse(runs: Runs, scratch: Path, groups: str | None) -> dict[str, Any] | None:
     """Return what the detections on each image tell beyond the records, None if some are missing or broken.
 
-    That is the score of each run with all folds pooled, and for each model but the first the standard error of the
-    mean difference over seeds and images, and over the images alone, whole groups resampled, in mAP points.
+    Scores with all folds pooled, and standard errors of differences over seeds and images, and over images alone.
     """
-    pooled: dict[str, dict[int, Detections]] = {}
-    for model, seeds in runs.items():
-        for seed, of in seeds.items():
-            names = [f"{run_name(model, seed, f)}-{records.digest(run.get('binding'))[:10]}" for f, run in of.items()]
-            try:
-                pooled.setdefault(model, {})[seed] = pool([load(scratch / name / DETECTIONS) for name in names])
-            except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # missing or not whole
-                return None
-    reference, *others = pooled
-    images = next(iter(pooled[reference].values())).pictures
-    if any(not np.array_equal(d.pictures, images) for seeds in pooled.values() for d in seeds.values()):
+    parts: dict[tuple[str, int], list[Detections]] = {}
+    for run in runs:
+        name = run_name(model := model_of(run), seed := run["seed"], run.get("fold"))
+        folder = scratch / f"{name}-{records.digest(run.get('binding'))[:10]}"
+        try:
+            parts.setdefault((model, seed), []).append(load(folder / DETECTIONS))
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):  # missing or not whole
+            return None
+    pooled = {key: pool(detections) for key, detections in parts.items()}
+    images = next(iter(pooled.values())).pictures
+    if any(not np.array_equal(d.pictures, images) for d in pooled.values()):
         raise ConfigError("the runs were evaluated on different images; choose another out=")
     member = [group_of(name, groups) for name in images]
     counts = statistics.resample(member, RESAMPLES, np.random.default_rng(0))
-    scores: dict[str, Any] = {METRIC: {}, "mAP50": {}}
+    scores: dict[str, dict[str, dict[str, float]]] = {METRIC: {}, "mAP50": {}}
     drawn: dict[str, dict[int, np.ndarray]] = {}
-    for model, detections in pooled.items():
-        ap: dict[int, np.ndarray] = {seed: 100 * average_precision(d) for seed, d in detections.items()}
-        scores[METRIC][model] = {str(seed): float(mean_ap(values)[0]) for seed, values in ap.items()}
-        scores["mAP50"][model] = {str(seed): float(mean_ap(values[..., :1])[0]) for seed, values in ap.items()}
-        drawn[model] = {seed: 100 * mean_ap(average_precision(d, counts)) for seed, d in detections.items()}
+    for (model, seed), detections in pooled.items():
+        ap: np.ndarray = 100 * average_precision(detections)
+        for metric, values in ((METRIC, ap), ("mAP50", ap[..., :1])):
+            scores[metric].setdefault(model, {})[str(seed)] = float(mean_ap(values)[0])
+        drawn.setdefault(model, {})[seed] = 100 * mean_ap(average_precision(detections, counts))
+    reference, *others = drawn
     both = {}
     for model in others:
         if common := sorted(drawn[model].keys() & drawn[reference].keys()):
             resampled = np.stack([drawn[model][seed] - drawn[reference][seed] for seed in common], 1)
-            error, images_error = statistics.two_way_errors(resampled)
-            both[model] = {"error": error, "pictures_error": images_error}
+            both[model] = dict(zip(("error", "pictures_error"), statistics.two_way_errors(resampled), strict=True))
     sizes = {"pictures": len(member), "groups": len(set(member)), "resamples": RESAMPLES}
     return {"runs": fingerprint(runs), **sizes, "scores": scores, "both": {METRIC: both}}
 
 
-def summarize(comparison: Comparison) -> list[dict[str, Any]]:
-    """Return a row for each model: cost, scores, and the difference to the first with its intervals."""
-    rows, differences = [], comparison.subtract()
-    for model, seeds in comparison.runs.items():
-        run = next(iter(next(iter(seeds.values())).values()))
-        scores, at50 = (list(comparison.score(metric)[model].values()) for metric in (METRIC, "mAP50"))
-        over_seeds = both = Estimate(0)
-        if model in differences:
-            over_seeds, both = comparison.estimate(model)
-        figures = {
-            METRIC: np.mean(scores),
-            "spread": np.std(scores, ddof=1) if len(scores) > 1 else None,
-            "difference": over_seeds.mean if model in differences else None,
-            "± seeds": over_seeds.half,
-            "± seeds and images": both.half,
-            "p": over_seeds.p if both.p is None else both.p,
-            "mAP50": np.mean(at50),
-        }
-        row = {
-            "model": comparison.names.get(model, model),
-            "parameters": run["parameters"],
-            "seeds": " ".join(map(str, sorted(seeds))),
-        }
-        rows.append(row | {key: None if v is None else round(float(v), 3) for key, v in figures.items()})
-    return rows
+def summarize(comparison: Comparison) -> Any:
+    """Return a table with a row for each model: cost, scores, and the difference to the first with its intervals."""
+    parameters = {model_of(run): run["parameters"] for run in comparison.runs}
+    table = comparison.scores
+    summary = import_extra("pandas", "compare").DataFrame(index=table.index, columns=list(COLUMNS))
+    summary["model"] = [comparison.names.get(model, model) for model in table.index]
+    summary["parameters"] = [parameters[model] for model in table.index]
+    summary["seeds"] = [" ".join(map(str, row.dropna().index)) for _, row in table.iterrows()]
+    summary[METRIC], summary["spread"] = table.mean(axis=1), table.std(axis=1)
+    summary["mAP50"] = comparison.tabulate("mAP50").mean(axis=1)
+    for model in comparison.differences:
+        over_seeds, both = comparison.estimate(model)
+        p = over_seeds.p if both.p is None else both.p
+        summary.loc[model, list(COLUMNS)[5:9]] = over_seeds.mean, over_seeds.half, both.half, p
+    return summary.astype(dict.fromkeys(list(COLUMNS)[3:], float)).round(3)
 
 
 def describe_power(comparison: Comparison) -> list[str]:
     """Return lines on what the comparison can show: warnings, noise floor, spread, and seeds needed."""
-    analysis, variants, found = comparison.analysis, comparison.variants, list(comparison.subtract().values())
+    analysis, variants, found = comparison.analysis, comparison.variants, list(comparison.differences.values())
     lines = [f"Simultaneous 95 % intervals of {variants} differences, and p adjusted likewise (Bonferroni)."]
     least = min(map(len, found), default=0)
     if least < statistics.FEW_SEEDS:
@@ -226,10 +196,10 @@ def describe_power(comparison: Comparison) -> list[str]:
     elif analysis["groups"] < statistics.FEW_IMAGES:
         what = "groups of images" if analysis["groups"] < analysis["pictures"] else "images"
         lines.append(f"Warning: only {analysis['groups']} {what}; below {statistics.FEW_IMAGES} they decide much.")
-    reference, scores = next(iter(comparison.score().items()))
-    if pairs := [abs(a - b) for a, b in itertools.combinations(scores.values(), 2)]:
+    reference = comparison.scores.iloc[0].dropna()
+    if pairs := [abs(a - b) for a, b in itertools.combinations(reference, 2)]:
         apart = f"{np.mean(pairs):.2f} mAP points apart on average"
-        lines.append(f"Noise floor: two runs of {reference} that differ in the seed alone are {apart}.")
+        lines.append(f"Noise floor: two runs of {reference.name} that differ in the seed alone are {apart}.")
     spread = statistics.pooled_spread(found)
     if not spread:
         return [*lines, "No difference varies over seeds, so how many seeds are needed is unknown."]
@@ -250,18 +220,18 @@ def _describe_verdicts(comparison: Comparison, plan: Plan) -> list[str]:
         f"Verdicts by intervals over seeds and images (superior: above zero, and a mean of {plan.better:g} mAP points "
         f"or more; inferior: the same below; equivalent: within ±{plan.equal:g} mAP points):"
     )
-    lines, differences, planned = [rule, ""], comparison.subtract(), len(plan.seeds)
+    lines = [rule, ""]
     for name in [variant.name for variant in plan.models[1:]]:
-        values = differences.get(name, [])
+        values = comparison.differences.get(name, [])
         estimate = comparison.estimate(name)[1] if values else Estimate(0)
-        verdict = statistics.decide(values, estimate, plan.better, plan.equal, planned)
+        verdict = statistics.decide(values, estimate, plan.better, plan.equal, len(plan.seeds))
         lines.append(f"- {comparison.names.get(name, name)}: {verdict}")
     return lines
 
 
 def plot(comparison: Comparison) -> bytes:
     """Return a PNG of the difference of each model to the first: a dot a seed, the mean and its widest interval."""
-    differences = comparison.subtract()
+    differences = comparison.differences
     figure, axes = plt.subplots(figsize=(7, 1.2 + 0.4 * len(differences)), layout="constrained")
     for y, (model, values) in enumerate(differences.items()):
         over_seeds, both = comparison.estimate(model)
@@ -272,7 +242,7 @@ def plot(comparison: Comparison) -> bytes:
     axes.set_yticks(range(len(differences)), [comparison.names.get(model, model) for model in differences])
     axes.invert_yaxis()
     over = "seeds and images" if comparison.analysis else "seeds"
-    reference = next(iter(comparison.runs))
+    reference = model_of(comparison.runs[0])
     axes.set_xlabel(f"{METRIC}, mAP points above {reference}: seeds, mean, 95 % interval over {over}")
     figure.savefig(file := io.BytesIO(), dpi=120)
     plt.close(figure)

@@ -23,19 +23,19 @@ PAUSE = 10  # seconds from one line of progress to the next, at least
 
 def count_epochs(task: Task) -> int:
     """Return the number of epochs that a run has behind it, which Ultralytics writes to results.csv."""
-    try:
-        return len((Path(task.folder) / "results.csv").read_text().splitlines()) - 1
-    except OSError:
-        return 0
+    file = Path(task.folder, "results.csv")
+    return len(file.read_text().splitlines()) - 1 if file.exists() else 0
 
 
 def describe_progress(tasks: Sequence[Task], running: Sequence[Task], trained: int, seconds: float) -> str:
     """Return a line: which runs are in progress, at which epoch, and the time left at the pace of `trained` epochs."""
     planned = {task.name: int(task.recipe.get("epochs") or 100) for task in tasks}
-    missing = sum(planned[task.name] - count_epochs(task) for task in tasks)
-    numbers = {task.name: f"run {i} of {len(tasks)}: {task.name}" for i, task in enumerate(tasks, 1)}
-    shown = [f"{numbers[t.name]}, epoch {count_epochs(t)}/{planned[t.name]}" for t in running]
-    return "; ".join(shown) + (f", about {missing * seconds / trained / 60:.0f} min left" if trained else "")
+    numbers = {task.name: i for i, task in enumerate(tasks, 1)}
+    shown = "; ".join(
+        f"run {numbers[t.name]} of {len(tasks)}: {t.name}, epoch {count_epochs(t)}/{planned[t.name]}" for t in running
+    )
+    missing = sum(planned.values()) - sum(map(count_epochs, tasks))
+    return shown + (f", about {missing * seconds / trained / 60:.0f} min left" if trained else "")
 
 
 def run_in_processes(tasks: Sequence[tuple[Task, Path]], jobs: int, command: str) -> list[str]:
@@ -55,13 +55,12 @@ def run_in_processes(tasks: Sequence[tuple[Task, Path]], jobs: int, command: str
                 running[child] = task
             time.sleep(0.2)
             for child in [child for child in running if child.poll() is not None]:
-                task = running.pop(child)
+                task, result = running.pop(child), "done"
                 if child.returncode:
                     failed.append(task.name)
                     last = Path(f"{task.folder}.log").read_text(errors="replace").rstrip().rpartition("\n")[2]
-                    print(f"{task.name}: failed, see {task.folder}.log: {last[:200]}", flush=True)
-                else:
-                    print(f"{task.name}: done", flush=True)
+                    result = f"failed, see {task.folder}.log: {last[:200]}"
+                print(f"{task.name}: {result}", flush=True)
             now, done = time.monotonic(), sum(map(count_epochs, every))
             if running and done != shown and now - printed > PAUSE:
                 print(describe_progress(every, list(running.values()), done - before, now - start), flush=True)
@@ -76,19 +75,21 @@ def run_in_processes(tasks: Sequence[tuple[Task, Path]], jobs: int, command: str
 def run_over_ray(tasks: Sequence[tuple[Task, Path]], address: str, command: str) -> list[str]:
     """Do runs in a Ray cluster, one per GPU or CPU, and write their records; return the names of what failed.
 
-    Every node needs the same environment, and this folder with models, data and weights under the same path. A run
-    whose process or node dies is done again, up to three times, from its last epoch if its folder is shared.
+    A run whose process or node dies is done again, up to three times, from its last epoch if its folder is shared.
     """
     ray = import_extra("ray", "ray")
-    try:
+    with records.wrap_errors(f"ray={address}"):
         ray.init(address, include_dashboard=False, log_to_driver=False)
-    except (ConnectionError, ValueError) as e:
-        raise ConfigError(f"ray={address}: {e}") from e
     on_gpu = ray.cluster_resources().get("GPU", 0) > 0 and any(t.recipe.get("device") != "cpu" for t, _ in tasks)
     options = {"num_cpus": 1, "num_gpus": int(on_gpu), "max_calls": 1, "max_retries": 3}  # a process per run
-    remote = ray.remote(**options, runtime_env={"env_vars": ALONE})(_run_in)
-    pending = {remote.remote(Path.cwd(), task, command): (task, file) for task, file in tasks}
-    failed = []
+    folder, failed = Path.cwd(), []
+
+    def run_in_folder(task: Task) -> dict[str, Any]:
+        os.chdir(folder)
+        return run(task, command)
+
+    remote = ray.remote(**options, runtime_env={"env_vars": ALONE})(run_in_folder)
+    pending = {remote.remote(task): (task, file) for task, file in tasks}
     try:
         while pending:
             (reference,), _ = ray.wait(list(pending))
@@ -102,11 +103,6 @@ def run_over_ray(tasks: Sequence[tuple[Task, Path]], address: str, command: str)
     finally:
         ray.shutdown()
     return failed
-
-
-def _run_in(folder: Path, task: Task, command: str) -> dict[str, Any]:
-    os.chdir(folder)
-    return run(task, command)
 
 
 def main(task: str, file: str, command: str, parent: str) -> None:

@@ -1,9 +1,8 @@
 """Intervals of differences between models over seeds and images, verdicts, and power. Pure functions.
 
-Every difference is to one reference, so a comparison of k `variants` makes k intervals at once. All are widened by
-Bonferroni's inequality (Dunn, "Multiple comparisons among means", JASA 1961): each has the confidence 1 - 0.05 / k,
-together they hold with 95 %, and p-values are multiplied by k. Unlike Dunnett's test it needs no common variance and no
-known correlation, which two-way intervals lack; unlike Holm's procedure its intervals and p-values always agree.
+A comparison of k `variants` with one reference makes k intervals at once, each with the confidence 1 - 0.05 / k, so
+that together they hold with 95 % (Bonferroni; Dunn, JASA 1961). Unlike Dunnett's test this needs no common variance and
+no known correlation, which two-way intervals lack; unlike in Holm's procedure intervals and p-values always agree.
 """
 
 from __future__ import annotations
@@ -22,7 +21,7 @@ FEW_SEEDS, FEW_IMAGES = 5, 300  # a report warns below these
 
 
 class Estimate(NamedTuple):
-    """A mean difference, half its simultaneous interval, and its adjusted p-value; None where nothing tells them."""
+    """A mean difference, half its simultaneous interval, and its adjusted p-value, None where they are unknown."""
 
     mean: float
     half: float | None = None
@@ -42,13 +41,9 @@ def paired(differences: Sequence[float], variants: int = 1) -> Estimate:
 def two_way_errors(resampled: np.ndarray, rng: np.random.Generator | None = None) -> tuple[float | None, float]:
     """Return the standard error of a mean difference over seeds and images, and that over images alone.
 
-    A bootstrap of both at once (Owen, "The pigeonhole bootstrap", 2007, arXiv 0712.1111): each resample of the images
-    meets a resample of the seeds. Of n seeds n - 1 are drawn, so that the variance of their mean is not biased (Rao
-    and Wu, JASA 1988). One seed has no error over both.
-
-    Args:
-        resampled: Difference of each seed on each of B resamples of the images, (B, n).
-        rng: Source of the draws of seeds.
+    `resampled` holds the difference of each seed on each of B resamples of the images, (B, n). Each of them meets a
+    resample of the seeds (Owen, "The pigeonhole bootstrap", 2007, arXiv 0712.1111), of n - 1 seeds, so that the
+    variance of their mean is not biased (Rao and Wu, JASA 1988). One seed has no error over both.
     """
     n, over_images = resampled.shape[1], float(resampled.mean(1).std(ddof=1))
     if n < 2:
@@ -96,9 +91,7 @@ def resample(groups: Sequence[object], count: int, rng: np.random.Generator) -> 
 def decide(differences: Sequence[float], estimate: Estimate, better: float, equal: float, planned: int) -> str:
     """Return the verdict on a variant: superior, inferior, equivalent, or undecided and why.
 
-    Superior is a mean of at least `better` with the interval above zero, inferior the same below; equivalent is an
-    interval within plus or minus `equal`. Only what could have shown a difference decides: all planned seeds, three or
-    more, and differences that vary.
+    Only what could have shown a difference decides: all planned seeds, three or more, and differences that vary.
     """
     mean, half, n = estimate.mean, estimate.half, len(differences)
     if n < planned:
@@ -119,16 +112,15 @@ def decide(differences: Sequence[float], estimate: Estimate, better: float, equa
 
 def pooled_spread(groups: Sequence[Sequence[float]]) -> float | None:
     """Return the common standard deviation of groups with means of their own, None if no group has two members."""
-    groups = [g for g in groups if len(g) > 1]
     degrees = [len(g) - 1 for g in groups]
-    return float(np.average([np.var(g, ddof=1) for g in groups], weights=degrees)) ** 0.5 if groups else None
+    squares = sum(float(np.square(np.subtract(g, np.mean(g))).sum()) for g in groups)
+    return (squares / sum(degrees)) ** 0.5 if any(degrees) else None
 
 
 def seeds_needed(difference: float, spread: float, images_error: float = 0.0, variants: int = 1) -> int | None:
-    """Return how many seeds show a difference with a power of 80 %, None if 1,000 are too few.
+    """Return how many seeds show a difference with a power of 80 %, by the interval's test; None if 1,000 are too few.
 
-    The test is that of the interval: paired, n - 1 degrees of freedom, at the level of one of several variants. The
-    spread is that of the differences over seeds; the standard error over the images is one that no seed removes.
+    The spread is that of the differences over seeds; the standard error over the images is one that no seed removes.
     """
     n: np.ndarray = np.arange(MIN_SEEDS, MAX_SEEDS + 1)
     effect = abs(difference) / np.sqrt(spread**2 + n * images_error**2)

@@ -16,21 +16,22 @@ from typing import Any
 
 import numpy as np
 import torch
+from torch import nn
 from ultralytics import YOLO
 from ultralytics.cfg import get_cfg
-from ultralytics.data.utils import check_det_dataset, img2label_paths
+from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn import tasks
 from ultralytics.utils.torch_utils import get_flops
 
-from ..errors import ConfigError, one_line
+from ..errors import ConfigError
 from ..files import sha256
 from ..nn import registry
 from . import records
 from .evaluation import evaluate
-from .folds import list_images
+from .folds import find_labels, list_images
+from .records import METRIC
 
-METRIC = "mAP50-95"
 DETECTIONS = "detections.npz"
 # of the recipe, what the validator takes too
 VALIDATED = ("imgsz", "batch", "workers", "device", "max_det", "conf", "iou", "agnostic_nms", "classes", "single_cls")
@@ -53,20 +54,11 @@ class Task:
     @property
     def name(self) -> str:
         """Name of the run's record."""
-        return run_name(self.arm, self.seed, self.fold)
-
-
-def run_name(arm: str, seed: int, fold: int | None) -> str:
-    """Return the name of a run's record."""
-    return f"{arm}-{seed}" + ("" if fold is None else f"-fold{fold}")
+        return records.run_name(self.arm, self.seed, self.fold)
 
 
 def import_layers(files: Sequence[str]) -> list[str]:
-    """Import Python files under the names by which checkpoints find the classes in them; return absolute paths.
-
-    Raises:
-        ConfigError: If there is no such file, or Python finds another module of the name.
-    """
+    """Import Python files under the names by which checkpoints find the classes in them; return absolute paths."""
     paths = [Path(file).resolve() for file in files]
     for path in paths:
         if path.suffix != ".py" or not path.is_file():
@@ -78,19 +70,27 @@ def import_layers(files: Sequence[str]) -> list[str]:
     return [str(path) for path in paths]
 
 
+def load_model(name: str, kinds: Sequence[str] = ("detect",)) -> YOLO:
+    """Return the model of a YAML or a checkpoint; raise ConfigError if it is not one of these tasks."""
+    with records.wrap_errors(f"{name} cannot be loaded"):  # under ULTRALYTICS_SAFE_LOAD nothing in it is executed
+        if Path(name).suffix == ".pt" and not Path(name).is_file():  # Ultralytics would download it
+            raise FileNotFoundError("it does not exist")
+        yolo = YOLO(name)
+    if yolo.task not in kinds or not isinstance(yolo.model, nn.Module):
+        raise ConfigError(f"{name} is not a model YAML or a checkpoint (.pt) of the task {' or '.join(kinds)}")
+    return yolo
+
+
 def check_settings(settings: Mapping[str, Any]) -> None:
     """Raise ConfigError unless Ultralytics has these arguments and takes their values."""
-    try:
+    with records.wrap_errors("Ultralytics"):
         get_cfg(overrides=dict(settings))
-    except (SyntaxError, TypeError, ValueError) as e:
-        raise ConfigError(one_line(e)) from e
 
 
 def bind(model: str, recipe: Mapping[str, Any], bf16: bool, data: str) -> dict[str, str]:
     """Return checksums of all that decides a run's figures but its seed.
 
-    They cover the content of the model YAML, the code of the registered layers in it (all of this package's layers if
-    any is among them), the file of pretrained weights, the data as `digest_data` has it, the recipe, and the versions.
+    The code is that of the registered layers in the model, with all of this package's if any is among them.
     """
     spec = tasks.yaml_model_load(model)
     named = {row[2] for row in (*spec["backbone"], *spec["head"])}
@@ -106,27 +106,24 @@ def bind(model: str, recipe: Mapping[str, Any], bf16: bool, data: str) -> dict[s
         "data": data,
         "recipe": records.digest({k: v for k, v in recipe.items() if k not in ("data", "pretrained")}),
         "bf16": str(bf16),
-        "versions": records.digest(records.versions()),
+        "versions": records.digest(records.VERSIONS),
     }
 
 
 def digest_data(data: str, splits: Sequence[str]) -> str:
     """Return the checksum of splits of a dataset: classes, names and sizes of images, content of labels."""
-    spec = check_det_dataset(data)
-    content: list[Any] = [{str(k): v for k, v in spec["names"].items()}]
-    for split in splits:
-        files = list_images(spec, split)
-        for file, label in zip(files, map(Path, img2label_paths(list(map(str, files)))), strict=True):
-            content.append([split, file.name, file.stat().st_size, label.read_text() if label.exists() else None])
-    return records.digest(content)
+    with records.wrap_errors(f"data={data}"):
+        spec = check_det_dataset(data)
+        content: list[Any] = [{str(k): v for k, v in spec["names"].items()}]
+        for split in splits:
+            files = list_images(spec, split)
+            for file, label in zip(files, find_labels(files), strict=True):
+                content.append([split, file.name, file.stat().st_size, label.read_text() if label.exists() else None])
+        return records.digest(content)
 
 
-def run(task: Task, command: str = "") -> dict[str, Any]:
-    """Train, or go on where an earlier process was stopped; return the record of the run.
-
-    The figures are those of the last checkpoint, whose weights are the moving average (EMA) at the end; best.pt is the
-    luckiest epoch on the very images that it is scored on.
-    """
+def run(task: Task, command: str) -> dict[str, Any]:
+    """Train, or go on where an earlier process was stopped; return the record, with figures of the last checkpoint."""
     import_layers(task.layers)
     folder, start = Path(task.folder), time.monotonic()
     with records.claim(folder, "run folder"):
@@ -138,7 +135,6 @@ def run(task: Task, command: str = "") -> dict[str, Any]:
         np.savez_compressed(folder / DETECTIONS, **detections._asdict())
         with (folder / "results.csv").open() as f:
             rows = list(csv.DictReader(f))
-    curve = [float(row[f"metrics/{METRIC}(B)"]) for row in rows]
     untrained, box = YOLO(task.model).model, metrics.box
     by_class = zip(box.ap_class_index.tolist(), box.ap, box.ap50, strict=True)
     return {
@@ -148,11 +144,11 @@ def run(task: Task, command: str = "") -> dict[str, Any]:
         "validation_loss": {kind: float(rows[-1][f"val/{kind}_loss"]) for kind in ("box", "cls", "dfl")},
         "pictures": len(detections.pictures),
         "classes": {metrics.names[c]: {"AP50-95": float(ap), "AP50": float(ap50)} for c, ap, ap50 in by_class},
-        "curve": curve,
+        "curve": [float(row[f"metrics/{METRIC}(B)"]) for row in rows],
         "parameters": sum(p.numel() for p in untrained.parameters()),
         "gflops": round(get_flops(untrained, task.recipe.get("imgsz", 640)), 3),
         "minutes": round((time.monotonic() - start) / 60, 1),
-        **records.describe_run(command, task.recipe.get("device")),
+        **records.describe_run(task.recipe.get("device"), command),
     }
 
 
@@ -164,12 +160,9 @@ def train(task: Task, folder: Path) -> Path:
     except (OSError, EOFError, TypeError, RuntimeError, KeyError, ValueError):  # half a file
         checkpoint = None
     if checkpoint is None:
-        for path in folder.iterdir():
-            if path.name != ".lock":
-                shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif (
-        not 0 <= checkpoint["epoch"] < checkpoint["train_args"]["epochs"] - 1
-    ):  # counted from 0, -1 once it is finished
+        for path in folder.glob("[!.]*"):
+            shutil.rmtree(path) if path.is_dir() else path.unlink()
+    elif not 0 <= checkpoint["epoch"] < checkpoint["train_args"]["epochs"] - 1:  # from 0, -1 once it is finished
         return last
 
     def prepare(trainer: BaseTrainer) -> None:

@@ -1,0 +1,31 @@
+import pytest
+import yaml
+
+from ultralytics_sgdm.data import make_shapes
+
+TINY = {
+    "backbone": [*[[-1, 1, "Conv", [16, 3, 2]]] * 3, [-1, 1, "C2f", [32, True]]],
+    "head": [[[3], 1, "Detect", ["nc"]]],
+    "nc": 6,
+}
+
+
+@pytest.fixture(scope="session")
+def make_project():
+    """Write tiny.yaml, a detector, and data.yaml, images of shapes, into a folder; return the folder."""
+
+    def make(folder, size=96, **keys):
+        make_shapes(folder / "shapes", train=8, val=6, size=size)
+        spec = {"path": str(folder / "shapes"), "train": "images/train", "val": "images/val", "names": list("abcdef")}
+        (folder / "data.yaml").write_text(yaml.safe_dump({**spec, **keys}))
+        (folder / "tiny.yaml").write_text(yaml.safe_dump(TINY))
+        return folder
+
+    return make
+
+
+@pytest.fixture
+def project(make_project, tmp_path, monkeypatch):
+    """A folder with tiny.yaml and data.yaml, in which the test runs."""
+    monkeypatch.chdir(make_project(tmp_path))
+    return tmp_path
