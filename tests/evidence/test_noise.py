@@ -140,6 +140,8 @@ def test_noise_measures_pairs_and_keeps_what_is_done(mistake, command, tmp_path,
 
 def test_the_summary_of_records_of_0_2_0_is_made_anew(tmp_path):
     root = Path(__file__).parents[2] / "results/noise-animals"
+    if not root.is_dir():
+        pytest.skip("an sdist holds no results")
     for file in root.glob("*.json"):
         shutil.copy(file, tmp_path)
     noise.summarize(tmp_path, "yolov8n")

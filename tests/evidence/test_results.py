@@ -14,6 +14,8 @@ from ultralytics_sgdm.evidence import report
 
 ROOT = Path(__file__).parents[2]
 EVIDENCE = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
+if not (ROOT / "results").is_dir():
+    pytest.skip("an sdist holds no results", allow_module_level=True)
 COMPARISONS = sorted(file.parent for file in ROOT.glob("results/*/summary.md"))
 
 

@@ -84,11 +84,15 @@ class SGDM(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map (B, c1, H, W) to (B, c2, H, W)."""
+        return self.expanded(x).add_(self.shortcut(x))
+
+    def expanded(self, x: Tensor) -> Tensor:
+        """Map (B, c1, H, W) to the expanded mixture (B, c2, H, W), which is zero at the start."""
         u = self.razor(x)
         alpha = None if self.channel is None else self.channel(u).split(self.razor.conv.out_channels, 1)
         gamma = None if self.spatial is None else self.spatial(u).split(1, 1)
         responses = [conv(u) for conv in self.static]
-        return self.expand(self.act(mix(responses, alpha, gamma))).add_(self.shortcut(x))
+        return self.expand(self.act(mix(responses, alpha, gamma)))
 
     def __setstate__(self, state: dict[str, Any]) -> None:
         """Restore a pickled state; reject checkpoints from before 0.1.0."""

@@ -1,0 +1,51 @@
+"""Candidates for the form of SGDM that plans compare (`layers=scripts/search_layers.py`); the winner moves into the package.
+
+All start as exactly the identity and have constant weights in the exported graph. With e the expanded mixture of SGDM:
+
+    additive  y = x + e                SGDM as it is
+    gate      y = x * 2 sigmoid(e)
+    product   y = x * (1 + e)
+    both      y = x * (1 + e) + f      e and f from one expand of twice the width
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+from torch import Tensor, nn
+from ultralytics.nn.modules import Conv
+
+from ultralytics_sgdm import SGDM, register_layer
+from ultralytics_sgdm.nn.dynamic import zero_init
+
+
+@register_layer(like=Conv)
+class SGDMGate(SGDM):
+    """y = x * 2 sigmoid(e)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        return x * (2 * self.expanded(x).sigmoid())
+
+
+@register_layer(like=Conv)
+class SGDMProduct(SGDM):
+    """y = x * (1 + e)."""
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        return x * (1 + self.expanded(x))
+
+
+@register_layer(like=Conv)
+class SGDMBoth(SGDM):
+    """y = x * (1 + e) + f."""
+
+    def __init__(self, c1: int, c2: int, ratio: float = 3, *args: Any) -> None:
+        super().__init__(c1, c2, ratio, *args)
+        self.expand = zero_init(nn.Conv2d(self.expand.in_channels, 2 * c2, 1))
+
+    def forward(self, x: Tensor) -> Tensor:
+        """Map (B, C, H, W) to the same shape."""
+        e, f = self.expanded(x).chunk(2, 1)
+        return x * (1 + e) + f
