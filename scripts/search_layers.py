@@ -1,4 +1,4 @@
-"""Candidates for the form of SGDM that plans compare (`layers=scripts/search_layers.py`); the winner moves into the package.
+"""Candidates for the form of SGDM that plans compare (`layers=scripts/search_layers.py`); a winner joins the package.
 
 All start as exactly the identity and have constant weights in the exported graph. With e the expanded mixture of SGDM:
 
