@@ -55,7 +55,8 @@ def test_help_of_a_command_says_what_each_argument_means(command, name, tmp_path
 
 @pytest.mark.slow
 def test_help_of_a_script_changes_nothing(shell, tmp_path):
-    for script in sorted((Path(__file__).parents[1] / "scripts").glob("*.py")):
+    scripts = (Path(__file__).parents[1] / "scripts").glob("*.py")
+    for script in sorted(s for s in scripts if "__main__" in s.read_text()):
         assert "usage:" in shell(sys.executable, script, "--help", cwd=tmp_path), script
     assert not list(tmp_path.iterdir())
 

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import csv
 import importlib
 import inspect
 import shutil
@@ -133,8 +132,7 @@ def run(task: Task, command: str) -> dict[str, Any]:
             del settings["batch"]
         metrics, detections = evaluate(last, settings, folder)
         np.savez_compressed(folder / DETECTIONS, **detections._asdict())
-        with (folder / "results.csv").open() as f:
-            rows = list(csv.DictReader(f))
+        rows = import_extra("pandas", "compare").read_csv(folder / "results.csv").to_dict("records")
     untrained, box = YOLO(task.model).model, metrics.box
     by_class = zip(box.ap_class_index.tolist(), box.ap, box.ap50, strict=True)
     return {
