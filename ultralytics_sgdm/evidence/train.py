@@ -23,7 +23,7 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn import tasks
 from ultralytics.utils.torch_utils import get_flops
 
-from ..errors import ConfigError
+from ..errors import ConfigError, import_extra
 from ..files import sha256
 from ..nn import registry
 from . import records
