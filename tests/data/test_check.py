@@ -177,7 +177,7 @@ def test_classes_of_one_name_are_told_and_counted_apart(folder, caplog):
     add(folder, "train", "b", "1 0.5 0.5 0.2 0.2\n")
     Path("own.yaml").write_text(Path("own.yaml").read_text().replace("dog", "cat"))
     assert check_set("own.yaml")["splits"]["train"]["objects_per_class"] == {"cat (0)": 1, "cat (1)": 1}
-    assert "classes 0 and 1 are all called 'cat'" in caplog.text
+    assert "several classes are called 'cat'" in caplog.text
 
 
 def test_a_label_without_image_is_told(folder):
@@ -213,10 +213,9 @@ def test_what_is_not_looked_for_has_no_number(folder, monkeypatch, caplog):
     assert "near duplicates: 0" not in caplog.text
 
 
-def test_near_duplicates_are_counted_in_bounded_memory(monkeypatch):
-    """Against every pair; hashes of 8 bits are alike often."""
+def test_near_duplicates_are_those_of_every_pair(monkeypatch):
+    """Hashes of 8 bits are alike often."""
     rng = np.random.default_rng(0)
-    monkeypatch.setattr(check, "CHUNK", 500)
     monkeypatch.setattr(check, "MOST_PAIRS", 20)
     found = {
         split: [check._File(Path(f"{split}{i}"), str(i), digest=f"{i % 9}", hash=int(h)) for i, h in enumerate(hashes)]
@@ -226,10 +225,6 @@ def test_near_duplicates_are_counted_in_bounded_memory(monkeypatch):
     wanted = [f"train {a.name} and val {b.name}" for a, b in pairs if bin(a.hash ^ b.hash).count("1") <= 2]
     number, lines = check._find_near_duplicates(found, 2)
     assert number == len(wanted) > 100 and [line.partition(" differ")[0] for line in lines] == wanted[:20]
-    values = rng.integers(0, 1 << 63, (7, 9)).astype(np.uint64)
-    bits = check._count_bits(values)
-    monkeypatch.delattr(np, "bitwise_count", raising=False)
-    assert (bits == check._count_bits(values)).all() and bits[3, 4] == bin(int(values[3, 4])).count("1")
 
 
 def test_classes_and_sizes(folder, caplog):
@@ -280,7 +275,7 @@ def test_a_converted_dataset_has_no_findings(tmp_path, monkeypatch):
             for name in ("own.png", "a", "a.psd")
         ),
         ({"sheet": "gone/a.png"}, r"sheet=gone/a.png: .*gone is not a folder that you may write to"),
-        ({"data": "."}, r"data=\.: Expected 1 YAML file .* name the YAML itself, data=FOLDER/NAME.yaml"),
+        ({"data": "."}, r"data=\.: Expected 1 YAML file"),
         ({"data": "none.yaml"}, r"data=none.yaml: .*0-class dataset"),
         ({"data": "gaps.yaml"}, r"data=gaps.yaml: .*2-class dataset requires class indices 0-1"),
         ({"data": "below.yaml"}, r"data=below.yaml: 1"),

