@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_sets import labels, make_coco, record, tree, write_image
+from small_datasets import labels, make_coco, record, tree, write_image
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 

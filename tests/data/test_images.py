@@ -9,9 +9,9 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, features
-from small_sets import write_image
+from small_datasets import write_image
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.data.utils import IMG_FORMATS, check_image
+from ultralytics.data.utils import check_image
 from ultralytics.utils.patches import imread
 
 from ultralytics_sgdm.data.images import inspect_image
@@ -38,21 +38,16 @@ def bad_images():
         "good.jpg": jpeg,
         "padded.jpg": jpeg + bytes(7),
         "empty.jpg": b"",
-        "one_byte.jpg": b"\xff",
         "text.jpg": b"<html>404 Not Found</html>",
-        "head_only.jpg": b"\xff\xd8\xff\xd9",
         "without_pixels.jpg": jpeg[: jpeg.index(b"\xff\xda")] + b"\xff\xd9",
         "half.jpg": jpeg[: len(jpeg) // 2] + b"\xff\xd9",
-        "without_table.jpg": jpeg.replace(b"\xff\xc4", b"\xff\xfe", 1),
         "no_avif.avif": (20).to_bytes(4, "big") + b"ftypavif" + bytes(100),
-        "cut_by_2.png": encode("PNG")[:-2],
         "half_a_stream.png": _half_a_stream(),
         "flipped.png": encode("PNG").replace(b"IDAT", b"IDAT\0", 1),
         "huge.bmp": encode("BMP").replace((40).to_bytes(4, "little"), (1 << 30).to_bytes(4, "little"), 1),
         **{f"cut_by_{n}.jpg": jpeg[:-n] for n in (1, 2, 10, 300)},
         **{f"cut.{suffix}": encode(kind)[:-50] for suffix, kind in WRITERS.items() if suffix != "avif"},
         **{f"in_truth_{kind.lower()}.jpg": content for kind, content in wrong.items()},
-        "narrow.png": _narrow(),
     }
 
 
@@ -63,16 +58,6 @@ def _half_a_stream():
     data = png[start : start + (end - start) // 2]
     size, crc = (n.to_bytes(4, "big") for n in (len(data) - 4, zlib.crc32(data)))
     return png[: start - 4] + size + data + crc + png[end:]
-
-
-def _narrow():
-    buffer = io.BytesIO()
-    Image.fromarray(PIXELS[:, :9]).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def test_every_format_of_ultralytics_is_tested():
-    assert set(WRITERS) == IMG_FORMATS - {"heic", "heif"}  # which nothing here writes
 
 
 def is_taken(path):
@@ -131,18 +116,18 @@ def test_what_we_count_is_what_ultralytics_loads(tmp_path, monkeypatch):
     [
         ("gone.jpg", "no such image"),
         ("folder.jpg", "not a file"),
-        ("broken_link.jpg", "not a file"),
         ("pipe.jpg", "not a file"),
+        ("narrow.png", r"unreadable image \(9x30 pixels, Ultralytics takes 10 and more"),
         ("empty.jpg", r"unreadable image \(empty file\)"),
-        ("picture.gif", "Ultralytics takes no file of this name, only avif, bmp,"),
+        ("image.gif", "Ultralytics takes no file of this name, only avif, bmp,"),
     ],
 )
-def test_what_is_no_image_is_said(tmp_path, monkeypatch, name, message):
+def test_what_is_not_an_image_is_reported(tmp_path, monkeypatch, name, message):
     (tmp_path / "folder.jpg").mkdir()
-    (tmp_path / "broken_link.jpg").symlink_to("nowhere")
+    write_image(tmp_path / "narrow.png", 9, 30)
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "empty.jpg").touch()
-    (tmp_path / "picture.gif").write_bytes(encode("GIF"))
+    (tmp_path / "image.gif").write_bytes(encode("GIF"))
     with pytest.raises(ValueError, match=message):
         inspect_image(tmp_path / name)
 

@@ -1,7 +1,7 @@
 import math
 
 import pytest
-from small_sets import an_object, an_xml
+from small_datasets import an_object, an_xml
 
 from ultralytics_sgdm.data import voc_xml
 from ultralytics_sgdm.data.voc_xml import read_xml
