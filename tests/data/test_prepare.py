@@ -13,7 +13,7 @@ import requests
 from small_datasets import an_object, make_coco, make_voc, record, serving, tree
 from ultralytics.data.utils import check_det_dataset
 
-from ultralytics_sgdm.data import benchmarks, downloads, prepare, prepare_coco, prepare_voc
+from ultralytics_sgdm.data import benchmarks, prepare, prepare_coco, prepare_voc
 from ultralytics_sgdm.errors import ConfigError
 
 VOC_FILES = ("VOCtrainval_06-Nov-2007.tar", "VOCtrainval_11-May-2012.tar", "VOCtest_06-Nov-2007.tar")
@@ -58,7 +58,7 @@ def originals(tmp_path_factory):
 @pytest.fixture
 def server(originals, monkeypatch):
     """Serve the small archives in the place of the official ones, with their counts in the place of the published."""
-    monkeypatch.setattr(downloads, "PAUSE", 0.01)
+    monkeypatch.setattr(benchmarks, "PAUSE", 0.01)
     monkeypatch.delenv(benchmarks.ROOT_VARIABLE, raising=False)
     load = benchmarks._load
     with serving({name: (originals / name).read_bytes() for name in (*VOC_FILES, *COCO_FILES)}) as state:
@@ -182,7 +182,7 @@ def test_wrong_arguments_are_refused_before_a_download(server, tmp_path, monkeyp
     assert not server.requests
 
 
-@pytest.mark.parametrize(("status", "requested"), [(404, 1), (503, downloads.ATTEMPTS)])
+@pytest.mark.parametrize(("status", "requested"), [(404, 1), (503, benchmarks.ATTEMPTS)])
 def test_without_a_connection_the_files_to_get_are_listed(server, tmp_path, status, requested):
     server.status = status
     store = tmp_path / "voc-downloads"
@@ -203,13 +203,13 @@ def test_without_a_connection_the_files_to_get_are_listed(server, tmp_path, stat
 def download(server, folder, content=CONTENT, **change):
     server.files["set.tar"] = content
     wanted = {"size": len(CONTENT), "digest": hashlib.sha256(CONTENT).hexdigest()}
-    return downloads.download(f"{server.url}/set.tar", file=folder / "set.tar", **wanted | change)
+    return benchmarks.download(f"{server.url}/set.tar", file=folder / "set.tar", **wanted | change)
 
 
 def test_an_interrupted_transfer_goes_on_where_it_broke(server, tmp_path):
     server.cuts["set.tar"] = [1_500_000, 1_000_000, 0, None]
     assert download(server, tmp_path).read_bytes() == CONTENT
-    assert server.requests["set.tar"] == 4 and server.sent["set.tar"] < len(CONTENT) + 2 * downloads.CHUNK
+    assert server.requests["set.tar"] == 4 and server.sent["set.tar"] < len(CONTENT) + 2 * benchmarks.CHUNK
     assert [p.name for p in tmp_path.iterdir()] == ["set.tar"]
 
 
@@ -220,7 +220,7 @@ def test_a_killed_process_is_continued_by_the_next(server, tmp_path):
         def get_and_die(*args, **kwargs):
             response = get(*args, **kwargs)
             chunks = response.iter_content
-            dying = (os.kill(os.getpid(), 9) if i == 2 else c for i, c in enumerate(chunks(downloads.CHUNK)))
+            dying = (os.kill(os.getpid(), 9) if i == 2 else c for i, c in enumerate(chunks(benchmarks.CHUNK)))
             response.iter_content = lambda size: dying
             return response
 
@@ -234,7 +234,7 @@ def test_a_killed_process_is_continued_by_the_next(server, tmp_path):
     process.join()
     assert process.exitcode == -signal.SIGKILL and not (tmp_path / "set.tar").exists()
     have = (tmp_path / "set.tar.part").stat().st_size
-    assert have >= downloads.CHUNK
+    assert have >= benchmarks.CHUNK
     server.sent.clear()
     assert download(server, tmp_path).read_bytes() == CONTENT and server.sent["set.tar"] == len(CONTENT) - have
 
@@ -268,9 +268,9 @@ def test_hostile_and_damaged_archives_write_nothing(tmp_path, suffix):
     else:
         with zipfile.ZipFile(file, "w") as z:
             z.writestr("set/../../out.txt", b"out")
-        assert not any(downloads.unpack(file, tmp_path / "skipped").iterdir()) and not (tmp_path / "out.txt").exists()
+        assert not any(benchmarks.unpack(file, tmp_path / "skipped").iterdir()) and not (tmp_path / "out.txt").exists()
         shutil.rmtree(tmp_path / "skipped")
         file.write_bytes(file.read_bytes()[:-30])
     with pytest.raises(ConfigError, match=rf"a.{suffix} cannot be unpacked .*; run this again without it"):
-        downloads.unpack(file, tmp_path / "out")
+        benchmarks.unpack(file, tmp_path / "out")
     assert [p.name for p in tmp_path.iterdir()] == [file.name]
