@@ -7,7 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from small_sets import an_object, make_voc, tree, write_image
+from small_datasets import an_object, make_voc, tree, write_image
 from ultralytics.data.dataset import YOLODataset
 
 from ultralytics_sgdm.data import check, check_set, convert_voc
@@ -28,32 +28,20 @@ LABELS = {
     "words": ("cat 0.5 0.5 0.2 0.2\n", "left out"),
     "columns": ("0 0.5 0.5 0.2\n", "left out"),
     "ragged": (GOOD + "0 0.5 0.5 0.2 0.2 0.9\n", "left out"),
-    "mixed": (GOOD + "1 0.1 0.1 0.4 0.1 0.4 0.4\n", "left out"),
-    "odd": ("1 0.1 0.1 0.4 0.1 0.4 0.4 0.3\n", "left out"),
     "pixels": ("0 20 15 8 6\n", "left out"),
     "negative": ("0 -0.5 0.5 0.2 0.2\n", "left out"),
-    "inside_out": ("0 0.5 0.5 -0.005 0.2\n", "left out"),
     "class": ("2 0.5 0.5 0.2 0.2\n", "left out"),
-    "class_below": ("-1 0.5 0.5 0.2 0.2\n", "left out"),
     "half_a_class": ("0.5 0.5 0.5 0.2 0.2\n", "left out"),
     "nan": ("0 nan 0.5 0.2 0.2\n", "left out"),
     "latin1": (b"0 0.5 0.5 0.2 0.2 \xe9\n", "left out"),
-    "class_alone": ("0\n1 0.1 0.1 0.4 0.1 0.4 0.4\n", "left out"),
-    "outlines_of_one_box": ("1 0.1 0.1 0.4 0.1 0.4 0.4\n1 0.1 0.1 0.4 0.1 0.1 0.4\n", None),
     "oriented": ("1 0.1 0.2 0.2 0.1 0.3 0.2 0.2 0.3\n", None),
-    "oriented_outside": ("1 1.1 0.2 1.2 0.1 1.3 0.2 1.2 0.3\n", "left out"),
 }
 POSES = {
     "good": (f"{GOOD.strip()} 0.4 0.4 2 0.6 0.6 0\n", None),
     "box": (GOOD, "left out"),
     "mixed": (f"{GOOD}{GOOD.strip()} 0.4 0.4 2 0.6 0.6 0\n", "left out"),
-    "outside": (f"{GOOD.strip()} 0.4 1.4 2 0.6 0.6 0\n", "left out"),
     "negative": (f"{GOOD.strip()} 0.4 -0.4 2 0.6 0.6 0\n", "left out"),
-    "visible": (f"{GOOD.strip()} 0.4 0.4 -1 0.6 0.6 0\n", "left out"),
     "twice": (f"{GOOD.strip()} 0.4 0.4 2 0.6 0.6 0\n" * 2, "doubtful boxes"),
-    "poses_of_one_box": (f"{GOOD.strip()} 0.4 0.4 2 0.6 0.6 0\n{GOOD.strip()} 0.3 0.4 2 0.6 0.6 0\n", None),
-    "wide": ("0 0.5 0.5 1.2 0.2 0.4 0.4 2 0.6 0.6 0\n", "doubtful boxes"),
-    "segment": ("1 0.1 0.1 0.4 0.1 0.4 0.4\n", "left out"),
 }
 
 
@@ -95,31 +83,24 @@ def test_what_is_left_out_is_what_ultralytics_leaves_out(folder, task):
     wanted |= {"cut": (None, "left out"), "padded": (None, "label missing")}
     if task == "pose":
         wanted["train"] = (None, "label missing")
+    (folder / "labels/train/lonely.txt").write_text(GOOD)
     before = tree(folder)
     said = check_set("own.yaml", near=0)["splits"]["train"]
-    assert tree(folder) == before
+    assert tree(folder) == before and said["label without image"] == ["lonely.txt"]
     read = YOLODataset(img_path=str(folder / "images/train"), data=data, task=task, augment=False).labels
     taken = {Path(r["im_file"]).stem: len(r["cls"]) for r in read}
     assert said["images"] == len(taken) and said["objects"] == sum(taken.values())
     older = {name for name in wanted if (name in taken) == (wanted[name][1] == "left out")}  # differ between versions
-    assert older <= {"bom", "inside_out", "half_a_class"}
+    assert older <= {"bom", "half_a_class"}
     for kind in ("left out", "label missing", "label empty", "doubtful boxes"):
         assert names_of(said[kind]) - older == {n for n, (_, k) in wanted.items() if k == kind} - older
-
-
-def test_reasons_are_those_of_ultralytics_and_name_the_label(folder):
-    add(folder, "train", "a", f"{GOOD}0 0.5 0.5 0.2 0.2 0.9\n")
-    add(folder, "train", "b", "2 0.5 0.5 0.2 0.2\n")
-    add(folder, "train", "c", "1 0.1 0.1 0.4 0.1 0.4 0.4 0.1 0.4\n")
-    add(folder, "train", "d", "0 0.5 0.5 0 0.2\n1 0.95 0.5 0.2 0.2\n")
-    said = check_set("own.yaml", near=0)["splits"]["train"]
-    assert said["left out"][0].startswith("a.png: a.txt: ")
-    assert said["left out"][1].startswith("b.png: b.txt: Label class 2 exceeds dataset class count 2")
-    assert said["outlines"] == 1
-    assert said["doubtful boxes"] == [
-        "d.txt: box without area: 0 0.5 0.5 0 0.2",
-        "d.txt: box sticks out of the image: 1 0.95 0.5 0.2 0.2",
-    ]
+    if task == "detect":
+        assert said["outlines"] == 2
+        assert {
+            "class.png: class.txt: Label class 2 exceeds dataset class count 2. Possible class labels are 0-1",
+            "no_area.txt: box without area: 0 0.5 0.5 0 0.2",
+            "sticks_out.txt: box sticks out of the image: 0 0.95 0.5 0.2 0.2",
+        } <= {*said["left out"], *said["doubtful boxes"]}
 
 
 @pytest.mark.parametrize("split", ["val", "test"])
@@ -136,14 +117,6 @@ def test_a_split_that_is_not_there_is_named_and_the_rest_is_checked(folder, spli
         check_set(str(folder / "data.yaml"))
 
 
-def test_linked_folders_are_listed_as_ultralytics_does(folder):
-    write_image(folder.parent / "elsewhere/far.jpg")
-    (folder / "images/train/cam").symlink_to(folder.parent / "elsewhere")
-    (folder / "images/train/.hidden").mkdir()
-    write_image(folder / "images/train/.hidden/a.jpg")
-    assert check_set("own.yaml")["splits"]["train"]["label missing"] == ["cam/far.jpg"]
-
-
 def test_lists_may_share_a_folder_and_images_may_not_share_a_label(folder):
     for name in ("a", "b"):
         add(folder, "train", name)
@@ -157,32 +130,11 @@ def test_lists_may_share_a_folder_and_images_may_not_share_a_label(folder):
     assert said["train"]["doubtful boxes"] == ["a.txt: the label of a.bmp and a.png; rename one"]
 
 
-def test_files_of_one_name_are_kept_apart(folder):
-    for cam, label in (("one", "0 0.5 0.5 0.2\n"), ("two", "0 0.5 0.5 0 0.2\n")):
-        (folder / f"labels/val/{cam}").mkdir()
-        add(folder, "val", f"{cam}/a", label)
-    said = check_set("own.yaml")
-    assert said["splits"]["val"]["left out"][0].startswith("one/a.png: a.txt: ")
-    assert said["splits"]["val"]["doubtful boxes"] == ["two/a.txt: box without area: 0 0.5 0.5 0 0.2"]
-    assert said["duplicates"] == ["val: one/a.png, two/a.png"]
-
-
-def test_a_name_with_an_and_is_no_leak(folder):
-    add(folder, "train", "salt and pepper")
-    shutil.copy(folder / "images/train/salt and pepper.png", folder / "images/train/b.png")
-    assert check_set("own.yaml", strict=True)["duplicates"] == ["train: b.png, salt and pepper.png"]
-
-
-def test_classes_of_one_name_are_told_and_counted_apart(folder, caplog):
+def test_classes_of_one_name_are_counted_apart(folder, caplog):
     add(folder, "train", "b", "1 0.5 0.5 0.2 0.2\n")
     Path("own.yaml").write_text(Path("own.yaml").read_text().replace("dog", "cat"))
     assert check_set("own.yaml")["splits"]["train"]["objects_per_class"] == {"cat (0)": 1, "cat (1)": 1}
-    assert "classes 0 and 1 are all called 'cat'" in caplog.text
-
-
-def test_a_label_without_image_is_told(folder):
-    (folder / "labels/val/lonely.txt").write_text(GOOD)
-    assert check_set("own.yaml")["splits"]["val"]["label without image"] == ["lonely.txt"]
+    assert "several classes are called 'cat'" in caplog.text
 
 
 def test_duplicates_between_splits(folder, caplog):
@@ -213,10 +165,9 @@ def test_what_is_not_looked_for_has_no_number(folder, monkeypatch, caplog):
     assert "near duplicates: 0" not in caplog.text
 
 
-def test_near_duplicates_are_counted_in_bounded_memory(monkeypatch):
-    """Against every pair; hashes of 8 bits are alike often."""
+def test_near_duplicates_are_those_of_every_pair(monkeypatch):
+    """Hashes of 8 bits are alike often."""
     rng = np.random.default_rng(0)
-    monkeypatch.setattr(check, "CHUNK", 500)
     monkeypatch.setattr(check, "MOST_PAIRS", 20)
     found = {
         split: [check._File(Path(f"{split}{i}"), str(i), digest=f"{i % 9}", hash=int(h)) for i, h in enumerate(hashes)]
@@ -226,10 +177,6 @@ def test_near_duplicates_are_counted_in_bounded_memory(monkeypatch):
     wanted = [f"train {a.name} and val {b.name}" for a, b in pairs if bin(a.hash ^ b.hash).count("1") <= 2]
     number, lines = check._find_near_duplicates(found, 2)
     assert number == len(wanted) > 100 and [line.partition(" differ")[0] for line in lines] == wanted[:20]
-    values = rng.integers(0, 1 << 63, (7, 9)).astype(np.uint64)
-    bits = check._count_bits(values)
-    monkeypatch.delattr(np, "bitwise_count", raising=False)
-    assert (bits == check._count_bits(values)).all() and bits[3, 4] == bin(int(values[3, 4])).count("1")
 
 
 def test_classes_and_sizes(folder, caplog):
@@ -249,8 +196,7 @@ def test_the_contact_sheet_has_a_row_per_class(folder):
     (folder / "labels/val/green.txt").write_text("1 0.25 0.25 0.25 0.166667\n")
     check_set("own.yaml", sheet="sheet.png")
     check_set("own.yaml")
-    check_set("own.yaml")
-    assert sorted(p.name for p in Path().glob("*.png")) == ["own-check-2.png", "own-check.png", "sheet.png"]
+    assert sorted(p.name for p in Path().glob("*.png")) == ["own-check.png", "sheet.png"]
     sheet = np.asarray(Image.open("sheet.png"))
     assert sheet.shape[0] == 2 * check.TILE
     row = sheet[check.TILE :, -check.SAMPLES * check.TILE :]
@@ -275,28 +221,20 @@ def test_a_converted_dataset_has_no_findings(tmp_path, monkeypatch):
         ({"imgsz": 0}, "imgsz=0 must be a whole number from 1 to 65536"),
         ({"near": 0.5}, r"near=0.5 must be a whole number from 0 to 64"),
         ({"near": 99}, r"near=99 must be a whole number from 0 to 64"),
-        *(
-            ({"sheet": name}, f"sheet={name} must be the name of a new file that ends")
-            for name in ("own.png", "a", "a.psd")
-        ),
+        ({"sheet": "own.png"}, "sheet=own.png must be the name of a new file that ends"),
+        ({"sheet": "a.psd"}, "sheet=a.psd must be the name of a new file that ends"),
         ({"sheet": "gone/a.png"}, r"sheet=gone/a.png: .*gone is not a folder that you may write to"),
-        ({"data": "."}, r"data=\.: Expected 1 YAML file .* name the YAML itself, data=FOLDER/NAME.yaml"),
-        ({"data": "none.yaml"}, r"data=none.yaml: .*0-class dataset"),
+        ({"data": "."}, r"data=\.: Expected 1 YAML file"),
         ({"data": "gaps.yaml"}, r"data=gaps.yaml: .*2-class dataset requires class indices 0-1"),
-        ({"data": "below.yaml"}, r"data=below.yaml: 1"),
-        ({"data": "turned.yaml"}, r"data=turned.yaml: .*'cat'"),
         ({"data": "points.yaml"}, r"data=points.yaml: not enough values"),
-        ({"data": "list.yaml"}, r"data=list.yaml: "),
         ({"data": "empty.yaml"}, r"data=empty.yaml: no images, neither train"),
     ],
 )
 def test_wrong_arguments(folder, options, message):
     write_image(Path("own.png"))
     Path("bad.yaml").write_text("train: x\nnames: [a]\n")
-    for name, names in {"none": "[]", "gaps": "{0: a, 2: b}", "below": "{-1: a, 0: b}", "turned": "{cat: 0}"}.items():
-        Path(f"{name}.yaml").write_text(f"train: set/images/train\nval: set/images/val\nnames: {names}\n")
+    Path("gaps.yaml").write_text("train: set/images/train\nval: set/images/val\nnames: {0: a, 2: b}\n")
     Path("points.yaml").write_text(f"{Path('own.yaml').read_text()}kpt_shape: [17]\n")
-    Path("list.yaml").write_text("- a\n")
     Path("empty.yaml").write_text("train:\nval:\nnames: [a]\n")
     with pytest.raises(ConfigError, match=message):
         check_set(**{"data": "own.yaml"} | options)

@@ -1,6 +1,5 @@
 """What we say of an image is what Ultralytics' own check and reader say, whatever the versions installed."""
 
-import contextlib
 import io
 import os
 import zlib
@@ -9,12 +8,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 from PIL import Image, features
-from small_sets import write_image
+from small_datasets import write_image
 from ultralytics.data.dataset import YOLODataset
-from ultralytics.data.utils import IMG_FORMATS, check_image
+from ultralytics.data.utils import check_image
 from ultralytics.utils.patches import imread
 
-from ultralytics_sgdm.data.dataset import BadDataError
 from ultralytics_sgdm.data.images import inspect_image
 
 pytestmark = pytest.mark.slow
@@ -39,21 +37,16 @@ def bad_images():
         "good.jpg": jpeg,
         "padded.jpg": jpeg + bytes(7),
         "empty.jpg": b"",
-        "one_byte.jpg": b"\xff",
         "text.jpg": b"<html>404 Not Found</html>",
-        "head_only.jpg": b"\xff\xd8\xff\xd9",
         "without_pixels.jpg": jpeg[: jpeg.index(b"\xff\xda")] + b"\xff\xd9",
         "half.jpg": jpeg[: len(jpeg) // 2] + b"\xff\xd9",
-        "without_table.jpg": jpeg.replace(b"\xff\xc4", b"\xff\xfe", 1),
         "no_avif.avif": (20).to_bytes(4, "big") + b"ftypavif" + bytes(100),
-        "cut_by_2.png": encode("PNG")[:-2],
         "half_a_stream.png": _half_a_stream(),
         "flipped.png": encode("PNG").replace(b"IDAT", b"IDAT\0", 1),
         "huge.bmp": encode("BMP").replace((40).to_bytes(4, "little"), (1 << 30).to_bytes(4, "little"), 1),
         **{f"cut_by_{n}.jpg": jpeg[:-n] for n in (1, 2, 10, 300)},
         **{f"cut.{suffix}": encode(kind)[:-50] for suffix, kind in WRITERS.items() if suffix != "avif"},
         **{f"in_truth_{kind.lower()}.jpg": content for kind, content in wrong.items()},
-        "narrow.png": _narrow(),
     }
 
 
@@ -66,21 +59,11 @@ def _half_a_stream():
     return png[: start - 4] + size + data + crc + png[end:]
 
 
-def _narrow():
-    buffer = io.BytesIO()
-    Image.fromarray(PIXELS[:, :9]).save(buffer, "PNG")
-    return buffer.getvalue()
-
-
-def test_every_format_of_ultralytics_is_tested():
-    assert set(WRITERS) == IMG_FORMATS - {"heic", "heif"}  # which nothing here writes
-
-
 def is_taken(path):
     try:
         check_image(str(path))
     except AssertionError:
-        with pytest.raises(BadDataError, match="Invalid image format"):
+        with pytest.raises(ValueError, match="Invalid image format"):
             inspect_image(path)
         return False
     return True
@@ -101,7 +84,7 @@ def test_the_size_is_the_one_that_ultralytics_reads(tmp_path, suffix):
         height, width = imread(str(path)).shape[:2]
         assert inspect_image(path) == (width, height, True)
         assert inspect_image(path, (width, height))
-        with pytest.raises(BadDataError, match=f"{width}x{height} pixels, but its annotation says {height}x{width}"):
+        with pytest.raises(ValueError, match=f"{width}x{height} pixels, but its annotation says {height}x{width}"):
             inspect_image(path, (height, width))
 
 
@@ -114,11 +97,13 @@ def test_what_we_count_is_what_ultralytics_loads(tmp_path, monkeypatch):
         path = tmp_path / "images" / name
         path.write_bytes(content)
         (tmp_path / "labels" / f"{path.stem}.txt").write_text("0 0.5 0.5 0.2 0.2\n")
-        try:
-            inspect_image(path)
-            taken.add(name)
-        except BadDataError as e:
-            assert "\n" not in str(e) and len(str(e)) < 200
+        with monkeypatch.context() as patch:  # nothing is installed for a broken file
+            patch.setattr("ultralytics.utils.checks.check_requirements", lambda *a, **k: pytest.fail("would install"))
+            try:
+                inspect_image(path)
+                taken.add(name)
+            except ValueError as e:
+                assert "\n" not in str(e) and len(str(e)) < 200
         assert path.read_bytes() == content
     assert taken >= {"good.jpg", "padded.jpg", "in_truth_png.jpg"}
     assert not inspect_image(tmp_path / "images/padded.jpg")[2]
@@ -132,27 +117,17 @@ def test_what_we_count_is_what_ultralytics_loads(tmp_path, monkeypatch):
     [
         ("gone.jpg", "no such image"),
         ("folder.jpg", "not a file"),
-        ("broken_link.jpg", "not a file"),
         ("pipe.jpg", "not a file"),
+        ("narrow.png", r"unreadable image \(9x30 pixels, Ultralytics takes 10 and more"),
         ("empty.jpg", r"unreadable image \(empty file\)"),
-        ("picture.gif", "Ultralytics takes no file of this name, only avif, bmp,"),
+        ("image.gif", "Ultralytics takes no file of this name, only avif, bmp,"),
     ],
 )
-def test_what_is_no_image_is_said(tmp_path, monkeypatch, name, message):
+def test_what_is_not_an_image_is_reported(tmp_path, monkeypatch, name, message):
     (tmp_path / "folder.jpg").mkdir()
-    (tmp_path / "broken_link.jpg").symlink_to("nowhere")
+    write_image(tmp_path / "narrow.png", 9, 30)
     os.mkfifo(tmp_path / "pipe.jpg")
     (tmp_path / "empty.jpg").touch()
-    (tmp_path / "picture.gif").write_bytes(encode("GIF"))
-    with pytest.raises(BadDataError, match=message):
+    (tmp_path / "image.gif").write_bytes(encode("GIF"))
+    with pytest.raises(ValueError, match=message):
         inspect_image(tmp_path / name)
-
-
-def test_nothing_is_installed_for_a_broken_file(tmp_path, monkeypatch):
-    monkeypatch.setattr("ultralytics.utils.checks.check_requirements", lambda *a, **k: pytest.fail("wants to install"))
-    for name, content in bad_images().items():
-        (tmp_path / name).write_bytes(content)
-        with contextlib.suppress(BadDataError):
-            inspect_image(tmp_path / name)
-    write_image(tmp_path / "good.jpg")
-    assert inspect_image(tmp_path / "good.jpg")[2]

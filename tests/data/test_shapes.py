@@ -1,18 +1,12 @@
-import hashlib
-
 import cv2
 import numpy as np
 import pytest
+from small_datasets import tree
 from ultralytics.utils import YAML
 
 from ultralytics_sgdm.configs import CFG
 from ultralytics_sgdm.data import make_shapes, shapes
 from ultralytics_sgdm.errors import ConfigError
-
-
-def digest(root):
-    files = sorted(f for f in root.rglob("*") if f.is_file())
-    return {str(f.relative_to(root)): hashlib.sha256(f.read_bytes()).hexdigest() for f in files}
 
 
 @pytest.fixture
@@ -36,10 +30,10 @@ def test_layout_and_boxes(small):
 
 def test_deterministic_and_reused(small):
     first = small("a")
-    assert digest(first) == digest(small("b"))
-    times = {f: f.stat().st_mtime_ns for f in first.rglob("*.jpg")}
+    assert tree(first, times=False) == tree(small("b"), times=False)
+    before = tree(first)
     small("a")
-    assert times == {f: f.stat().st_mtime_ns for f in first.rglob("*.jpg")}
+    assert tree(first) == before
 
 
 def test_the_yaml_names_the_classes_by_words_that_take_an_s():
@@ -63,7 +57,7 @@ def test_each_box_is_tight_around_one_shape_that_is_seen_whole_and_apart_from_th
         level = 0 if contrast == 60 else chance.choice([shapes.VISIBLE - 1, 255])
         return np.full((size, size, 3), float(level))
 
-    monkeypatch.setattr(shapes, "_texture", texture)
+    monkeypatch.setattr(shapes, "_draw_texture", texture)
     image, objects = shapes.draw(np.random.default_rng(seed), size)
     assert shapes.OBJECTS[0] <= len(objects) <= shapes.OBJECTS[1]
     outlines, _ = cv2.findContours((image[..., 0] > 127).astype(np.uint8), cv2.RETR_EXTERNAL, cv2.CHAIN_APPROX_NONE)
@@ -88,12 +82,10 @@ def test_an_interrupted_dataset_is_not_there_and_another_one_is_kept(small, monk
         small()
     assert not any(tmp_path.iterdir())
     monkeypatch.undo()
-    before = digest(small())
-    with pytest.raises(
-        ConfigError, match=r"has .'train': 6, 'val': 4. images, not .'train': 7, 'val': 4.; name another"
-    ):
+    before = tree(small())
+    with pytest.raises(ConfigError, match=r"'train': 6, 'val': 4. images, not .'train': 7, 'val': 4.; name another"):
         make_shapes(tmp_path / "set", train=7, val=4, size=96)
-    assert digest(tmp_path / "set") == before
+    assert tree(tmp_path / "set") == before
     (tmp_path / "mine").mkdir()
     (tmp_path / "mine/x").touch()
     with pytest.raises(ConfigError, match="mine exists and is left as it is"):

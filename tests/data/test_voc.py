@@ -3,11 +3,10 @@ from pathlib import Path
 
 import pytest
 from PIL import Image
-from small_sets import an_object, an_xml, labels, make_voc, record, tree, write_image
+from small_datasets import an_object, an_xml, labels, make_voc, record, tree, write_image
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 
-from ultralytics_sgdm import cli
 from ultralytics_sgdm.data import convert_voc
 from ultralytics_sgdm.errors import ConfigError
 
@@ -54,14 +53,12 @@ def test_a_dataset_is_what_ultralytics_reads(src, tmp_path):
 @pytest.mark.parametrize(
     ("box", "convention", "expected"),
     [
-        ((11, 11, 20, 20), "voc", (10, 10, 20, 20)),
         ((11, 11, 20, 20), "zero", (11, 11, 20, 20)),
         ((11, 11, 20, 20), "auto", (10, 10, 20, 20)),
         ((0, 11, 20, 20), "auto", (0, 11, 20, 20)),
         ((10.25, 11, 20, 20.5), "auto", (10.25, 11, 20, 20.5)),
         ((-5, -5, 10, 10), "zero", (0, 0, 10, 10)),
         ((30, 20, 90, 90), "voc", (29, 19, 40, 30)),
-        ((1, 1, 40, 30), "voc", (0, 0, 40, 30)),
     ],
 )
 def test_conventions_of_boxes(tmp_path, box, convention, expected):
@@ -123,14 +120,12 @@ def test_the_label_of_a_rotated_box_is_the_upright_box_around_it(tmp_path, caplo
             1,
             "odd.xml: object 2: box without area (5, 5)-(5, 9) of cat",
         ),
-        (an_xml(an_object(), an_object(box=(9, 5, 7, 9))), 1, "odd.xml: object 2: box without area"),
         (an_xml(an_object(), an_object(box=(50, 5, 60, 9))), 1, "odd.xml: object 2: box outside the image"),
         (an_xml(an_object(), an_object()), 1, "odd.xml: object 2: the same object again"),
         (an_xml(an_object(), size=None), 1, ""),
         (an_xml(an_object(), size=(30, 40)), None, "odd.xml: 40x30 pixels, but its annotation says 30x40"),
         (an_xml(an_object())[:-9], None, "odd.xml: line 6: not XML"),
         (an_xml(more="<item/>"), None, "odd.xml: <item> looks like an object"),
-        (an_xml(an_object(), more="<filename>../../secret.jpg</filename>"), 1, ""),
         (an_xml(), 0, ""),
     ],
 )
@@ -141,24 +136,16 @@ def test_nothing_is_left_out_without_a_reason(tmp_path, xml, rows, reason):
 
 
 def test_a_dataset_without_objects_to_train_on_is_refused(src, tmp_path):
-    with pytest.raises(
-        ConfigError, match=r"train would have no object at all; the names in the data are 'cat', 'dog'; did"
+    for message, options in (
+        ("no object at all; the names in the data are 'cat', 'dog'; did you mean 'cat'", {"classes": "Cats"}),
+        ("train would have no object at all", {"classes": "bird", "val_difficult": "keep"}),  # which is in val
     ):
-        convert_voc(src, tmp_path / "dest", classes="Cats")
-    with pytest.raises(ConfigError, match="train would have no object at all"):
-        convert_voc(src, tmp_path / "dest", classes="bird", val_difficult="keep")  # which is in val
-    none = make_voc(tmp_path / "none", train={"a": []}, val={"b": []})
-    with pytest.raises(ConfigError, match=r"no object at all$"):
-        convert_voc(none, tmp_path / "dest")
+        with pytest.raises(ConfigError, match=message):
+            convert_voc(src, tmp_path / "dest", **options)
     hard = make_voc(tmp_path / "hard", train={"a": [an_object(difficult=1)]}, val={"b": []})
     with pytest.raises(ConfigError, match=r"no object at all; difficult .* are 1$"):
         convert_voc(hard, tmp_path / "dest")
     assert not (tmp_path / "dest").exists()
-
-
-def test_a_class_of_other_capitals_is_reported(src, tmp_path, caplog):
-    convert_voc(src, tmp_path / "dest", classes="dog,Cat")
-    assert "2 objects of 'cat' left out, which is not in classes; did you mean 'Cat'?" in caplog.messages[-1]
 
 
 def test_an_image_has_one_annotation(tmp_path):
@@ -179,28 +166,12 @@ def test_an_image_has_one_annotation(tmp_path):
     ]
 
 
-@pytest.mark.slow
-def test_a_dataset_to_validate_on(tmp_path, yolo, caplog):
+def test_a_dataset_to_validate_on(tmp_path, caplog):
     src = make_voc(tmp_path / "src", test={"a": [an_object()]}, cat_test={"a": [an_object()]})
     file = convert_voc(src, tmp_path / "dest")
     assert "no training split: the dataset is for `yolo val`" in caplog.messages[-1]
     data = check_det_dataset(str(file))
     assert data["train"] is None and data["val"].endswith("/val.txt")
-    said = yolo("val", "model=yolov8n.yaml", f"data={file}", "imgsz=32", "device=cpu", "plots=False", cwd=tmp_path)
-    assert "1 images, 0 backgrounds, 0 corrupt" in said
-
-
-def test_folders_of_images_that_are_links(src, tmp_path):
-    write_image(tmp_path / "disk/e.jpg")
-    (src / "JPEGImages/cam1").symlink_to(tmp_path / "disk")
-    (tmp_path / "disk/loop").symlink_to(src / "JPEGImages")
-    (src / "Annotations/cam1").mkdir()
-    (src / "Annotations/cam1/e.xml").write_text(an_xml(an_object("dog")))
-    (src / "ImageSets/Main/train.txt").write_text("cam1/e\nt1\n")
-    convert_voc(src, tmp_path / "dest")
-    assert (tmp_path / "dest/images/train/cam1/e.jpg").samefile(tmp_path / "disk/e.jpg")
-    made = record(tmp_path / "dest")
-    assert made["skipped"]["train"] == [] and made["splits"]["train"]["images"] == 2
 
 
 def test_sizes_are_those_of_the_upright_image(tmp_path):
@@ -211,21 +182,6 @@ def test_sizes_are_those_of_the_upright_image(tmp_path):
     image.save(src / "JPEGImages/a.jpg", exif=exif)
     convert_voc(src, tmp_path / "dest")
     assert labels(tmp_path / "dest", "train", "a") == [[0, 0.5, 0.5, 1, 1]]
-
-
-def test_bad_images(tmp_path, monkeypatch):
-    monkeypatch.setattr("ultralytics.utils.checks.AUTOINSTALL", False)
-    entries = {name: an_xml(an_object(), size=None) for name in ("good", "broken", "tiny", "cut", "empty")}
-    src = make_voc(tmp_path / "src", train=entries, val={"v": []})
-    (src / "JPEGImages/broken.jpg").write_bytes(b"no image")
-    (src / "JPEGImages/empty.jpg").write_bytes(b"")
-    write_image(src / "JPEGImages/tiny.jpg", 9, 30)
-    cut = src / "JPEGImages/cut.jpg"
-    cut.write_bytes(cut.read_bytes()[:-200])
-    convert_voc(src, tmp_path / "dest")
-    reasons = "\n".join(record(tmp_path / "dest")["skipped"]["train"])
-    assert reasons.count("unreadable image") == 3 and "9x30 pixels" in reasons
-    assert "empty.xml: unreadable image (empty file)" in reasons and "cut.xml: unreadable image" in reasons
 
 
 def test_what_ultralytics_repairs_is_a_copy(src, tmp_path):
@@ -267,19 +223,6 @@ def test_lists_of_images_are_chosen(src, tmp_path, caplog):
     assert {k: v["images"] for k, v in record(tmp_path / "c")["splits"].items()} == {"train": 2, "val": 1}
 
 
-def test_the_command_takes_its_folders_by_position_or_by_name(src, tmp_path, caplog):
-    for n, arguments in enumerate(([str(src), "{}"], [f"src={src}", "dest={}"], ["boxes=voc", str(src), "{}"])):
-        cli.run_command(["voc", *(a.format(tmp_path / str(n)) for a in arguments)])
-        assert caplog.messages[-1].endswith(f"data={tmp_path}/{n}/data.yaml")
-
-
-@pytest.mark.parametrize("command", ["voc", "coco", "check", "prepare"])
-def test_the_help_names_no_function_of_ours(command, capsys):
-    cli.run_command([command, "--help"])
-    said = capsys.readouterr().out
-    assert not any(word in said for word in ("_voc", "_coco", "_set", "see `", "See `", "unless given", "picture"))
-
-
 def test_strict_stops_before_anything_is_written(src, tmp_path):
     (src / "Annotations/t1.xml").write_text("<annotation>")
     with pytest.raises(ConfigError, match=r"strict=True.*\n  Annotations/t1.xml: line 1: not XML .no element found"):
@@ -296,15 +239,12 @@ def test_strict_stops_before_anything_is_written(src, tmp_path):
         ({"difficult": "no"}, "difficult=no must be one of drop, keep"),
         ({"images": "move"}, "images=move must be one of hardlink, copy, symlink"),
         ({"strict": "no"}, "strict=no must be one of True, False"),
-        ({"train": "trian"}, r"train=trian: .*ImageSets/Main has no trian.txt, only test, train, val"),
+        ({"train": "trian"}, r"no list called trian for train; .*choose with train= from: test, train, val"),
         ({"classes": "a,b,a"}, "classes=a,b,a: 'a' is there twice"),
-        ({"classes": "gone.txt"}, "gone.txt: No such file"),
-        ({"src": "gone"}, "gone: no such folder; SRC is a folder in VOC layout"),
-        ({"src": "src/ImageSets/Main/val.txt"}, r"val\.txt: not a folder"),
+        ({"src": "gone"}, "gone is not a folder; SRC is a folder in VOC layout"),
         ({"src": "."}, r"no folder Annotations in it; did you mean .*/src\?"),
         ({"dest": "src/yolo"}, "lies in the source"),
         ({"dest": "file/below/dest"}, "dest cannot be made: .*file is not a folder that you may write to"),
-        ({"dest": "file"}, "file exists and is left as it is"),
         ({"dest": "."}, "exists and is left as it is"),
     ],
 )
@@ -326,6 +266,6 @@ def test_folders_that_are_not_complete(src, tmp_path):
     with pytest.raises(ConfigError, match=r"split val would have no images\n  Annotations/gone.xml: No such file"):
         convert_voc(src, tmp_path / "dest")
     (src / "ImageSets/Main/val.txt").write_bytes("t0\n".encode("utf-16-le"))
-    with pytest.raises(ConfigError, match=r"val.txt:1: not UTF-8; save it as UTF-8"):
+    with pytest.raises(ConfigError, match=r"split val would have no images\n .*val.txt:1: .*cannot hold this name"):
         convert_voc(src, tmp_path / "dest")
     assert json.dumps(tree(tmp_path / "dest")) == "{}"

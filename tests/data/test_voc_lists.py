@@ -3,7 +3,7 @@
 from pathlib import Path
 
 import pytest
-from small_sets import an_object, an_xml, make_voc, record, write_image
+from small_datasets import an_object, an_xml, make_voc, record, write_image
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 
@@ -65,9 +65,8 @@ def test_lists_of_classes_only(tmp_path):
     main = src / "ImageSets/Main"
     (main / "train.txt").rename(main / "cat_train.txt")
     (main / "val.txt").rename(main / "cat_val.txt")
-    with pytest.raises(
-        ConfigError, match=r"no list of images for train; .*train= from: cat_train, cat_val .*of a class"
-    ):
+    message = r"no list of images for train; .*train= from: cat_train, cat_val .*of a class"
+    with pytest.raises(ConfigError, match=message):
         convert_voc(src, tmp_path / "dest")
     convert_voc(src, tmp_path / "dest", train="cat_train", val="cat_val.txt")
     assert record(tmp_path / "dest")["splits"]["train"]["images"] == 1

@@ -1,4 +1,4 @@
-"""Detection data: the synthetic shapes set, VOC-layout folders, COCO files, VOC 07+12 and COCO 2017."""
+"""Detection data: drawn shapes, converted VOC folders and COCO files, VOC 07+12 and COCO 2017, and a check of any."""
 
 from .benchmarks import prepare, prepare_coco, prepare_voc
 from .check import check_set

@@ -5,33 +5,35 @@ Ultralytics itself lists the images and reads the labels, so that both mean here
 
 from __future__ import annotations
 
+import contextlib
 import functools
+import importlib
 import itertools
 import os
 import random
 import re
+import textwrap
 from collections import Counter, defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from types import SimpleNamespace
 from typing import Any
 
 import numpy as np
-from PIL import Image, ImageDraw, ImageFont
+from PIL import Image, ImageDraw
 from ultralytics.data.base import BaseDataset
 from ultralytics.data.utils import check_det_dataset, verify_image_label
-from ultralytics.utils import ASSETS, LOGGER, NUM_THREADS, TQDM
+from ultralytics.utils import ASSETS, LOGGER
 from ultralytics.utils.files import increment_path
 from ultralytics.utils.patches import imread
 
 from ..errors import ConfigError, one_line
 from ..files import sha256
-from .dataset import BadDataError, plural, shorten
-from .folders import naming_disk_errors
-from .images import inspect_image, label_path
-from .yolo import class_table, count_classes, table_row
+from .dataset import map_threads, pluralize, shorten
+from .folders import name_disk_errors
+from .images import find_label, inspect_image
+from .yolo import count_classes, format_classes, format_row
 
 SPLITS = ("train", "val", "test")
 FINDINGS = ("left out", "label missing", "label empty", "doubtful boxes", "label without image")
@@ -41,7 +43,6 @@ STRIDE = 8  # pixels; the finest grid of a detector with P3
 BITS = 64  # of a perceptual hash
 SAMPLES, TILE, MARGIN = 8, 96, 0.25  # per class on the contact sheet; pixels; context around a box, of its longer side
 MOST_CLASSES, MOST_PAIRS = 100, 1000  # on the contact sheet; in the list of near duplicates
-CHUNK = 1 << 20  # pairs of hashes that are compared at once
 BLANK = str(ASSETS / "zidane.jpg")  # an image without fault
 
 
@@ -51,11 +52,9 @@ class _File:
 
     image: Path
     name: str  # below the folder that holds all images of its split
-    problem: str = ""  # why training leaves it out
-    warnings: list[str] = field(default_factory=list)
-    background: str = ""  # "missing" or "empty" label
+    findings: list[tuple[str, str]] = field(default_factory=list)  # kind and line
     size: tuple[int, int] = (0, 0)
-    rows: np.ndarray = field(default_factory=lambda: np.zeros((0, 5)))  # class, centre and size relative to the image
+    rows: np.ndarray | None = None  # class, centre and size relative to the image; None if training leaves it out
     outlines: int = 0  # how many of the rows are boxes around outlines
     digest: str = ""
     hash: int | None = None
@@ -92,30 +91,24 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
     if not os.access(target.parent, os.W_OK):
         raise ConfigError(f"sheet={sheet}: {target.parent.resolve()} is not a folder that you may write to")
     described = _describe(data)
-    names = described["names"]
-    hasher = _import_hasher() if near else None
+    names, hasher = described["names"], None
+    with contextlib.suppress(ImportError):
+        hasher = importlib.import_module("imagehash").phash if near else None
     found = {}
     for split in SPLITS:
         if images := _list_images(described.get(split), split):
             top = os.path.commonpath([image.parent for image in images])
-            look = functools.partial(_inspect, top=top, described=described, hasher=hasher)
-            with ThreadPool(NUM_THREADS) as pool:
-                found[split] = list(TQDM(pool.imap(look, images), desc=f"Checking {split}", total=len(images)))
+            inspect = functools.partial(_inspect, top=top, described=described, hasher=hasher)
+            found[split] = map_threads(inspect, images, f"Checking {split}")
     if not found:
         raise ConfigError(f"data={data}: no images, neither train: nor val: nor test: names a folder")
-    owners = defaultdict(list)
-    for f in itertools.chain(*found.values()):
-        owners[label_path(f.image)].append(f)
-    for label, them in owners.items():
-        images = sorted({f.image for f in them})
-        if len(images) > 1:
-            them[0].warnings.append(f"{label.name}: the label of {' and '.join(i.name for i in images)}; rename one")
-    report = {split: _collect(files, set(owners), names, imgsz) for split, files in found.items()}
+    labels = _find_shared_labels(found)
+    report = {split: _collect(files, labels, names, imgsz) for split, files in found.items()}
     shared = _find_duplicates(found)
     pairs, alike = _find_near_duplicates(found, near) if hasher and len(found) > 1 else (None, None)
-    with naming_disk_errors(target):
+    with name_disk_errors(target):
         _draw_sheet(found, names).save(target)
-    lines = _report(report, list(names.values()), imgsz)
+    lines = _format_report(report, list(names.values()), imgsz)
     lines += [f"the same image: {len(shared):,}", *(f"  {line}" for line in shorten(list(shared)))]
     if alike is None:
         missing = "near=0" if not near else "only one split" if hasher else "pip install 'ultralytics-sgdm[check]'"
@@ -137,17 +130,13 @@ def _describe(data: str) -> dict[str, Any]:
         except FileNotFoundError:  # of val:
             described = check_det_dataset(data, autodownload=False, split="train")
         count, numbers = described.get("kpt_shape") or (0, 0)
-        described["names"] = {i: described["names"][i] for i in range(len(described["names"]))}
+        names = {i: described["names"][i] for i in range(len(described["names"]))}
     except Exception as e:  # whatever it is, a training would stop at it
         raise ConfigError(f"data={data}: {one_line(e).removeprefix(f'data={data}: ')}") from e
-    described["keypoints"] = (bool(count), count, numbers)
-    names = described["names"]
-    for name, number in Counter(names.values()).items():
-        if number > 1:
-            them = [i for i in names if names[i] == name]
-            LOGGER.warning(f"names: classes {' and '.join(map(str, them))} are all called {name!r}")
-            described["names"] = names = names | {i: f"{name} ({i})" for i in them}
-    return described
+    if repeated := sorted(name for name, number in Counter(names.values()).items() if number > 1):
+        LOGGER.warning(f"names: several classes are called {', '.join(map(repr, repeated))}")
+    unique = {i: f"{name} ({i})" if name in repeated else name for i, name in names.items()}
+    return described | {"names": unique, "keypoints": (bool(count), count, numbers)}
 
 
 def _list_images(places: str | Sequence[str] | None, split: str) -> list[Path]:
@@ -165,75 +154,74 @@ def _list_images(places: str | Sequence[str] | None, split: str) -> list[Path]:
     return images
 
 
-def _import_hasher() -> Callable[[Image.Image], Any] | None:
-    """Return the perceptual hash of imagehash, which is an extra, if it is installed."""
-    try:
-        import imagehash
-    except ImportError:
-        return None
-    return imagehash.phash
-
-
 def _inspect(image: Path, top: str, described: Mapping[str, Any], hasher: Callable | None) -> _File:
     file = _File(image, image.relative_to(top).as_posix())
     try:
         file.size = inspect_image(image)[:2]
         file.digest = sha256(image)
-        if hasher:
-            file.hash = _hash(image, hasher)
-    except (BadDataError, OSError) as e:
-        file.problem = str(e)
+    except (ValueError, OSError) as e:
+        file.findings.append(("left out", f"{file.name}: {e}"))
         return file
-    label = label_path(image)
+    if hasher:
+        with contextlib.suppress(Exception), Image.open(image) as pixels:  # Pillow does not decode all that OpenCV does
+            pixels.draft("L", (128, 128))  # a JPEG is decoded to no more than needed
+            file.hash = int(str(hasher(pixels)), 16)
+    label = find_label(image)
     pose, count, numbers = described["keypoints"]
     # Ultralytics would repair the image itself, so that it gets another one
     arguments = (BLANK, str(label), "", pose, len(described["names"]), count, numbers, False)
     _, rows, _, segments, _, missing, _, empty, _, message = verify_image_label(arguments)
     if rows is None:
-        file.problem = f"{label.name}: {one_line(ValueError(message.partition('image/label: ')[2]))}"
+        reason = " ".join(message.partition("image/label: ")[2].split())[:300]
+        file.findings.append(("left out", f"{file.name}: {label.name}: {reason}"))
         return file
     file.rows, file.outlines = rows.astype(float), len(segments)
-    file.background = "missing" if missing else "empty" if empty else ""
-    text = Path(file.name).with_suffix(".txt").as_posix()
-    for row in file.rows:
+    if missing or empty:
+        file.findings.append(("label missing" if missing else "label empty", file.name))
+    doubts = [f"the same row again: {again[1]}" for again in [re.search(r"(\d+) duplicate", message)] if again]
+    for row in rows.astype(float):
         low, high = row[1:3] - row[3:] / 2, row[1:3] + row[3:] / 2
+        text = " ".join(f"{value:g}" for value in row)
         if row[3:].min() <= 0:
-            file.warnings.append(f"{text}: box without area: {' '.join(f'{v:g}' for v in row)}")
+            doubts.append(f"box without area: {text}")
         elif low.min() < -TOLERANCE or high.max() > 1 + TOLERANCE:
-            file.warnings.append(f"{text}: box sticks out of the image: {' '.join(f'{v:g}' for v in row)}")
-    if twice := re.search(r"(\d+) duplicate", message):
-        file.warnings.append(f"{text}: the same row again: {twice[1]}")
+            doubts.append(f"box sticks out of the image: {text}")
+    name = Path(file.name).with_suffix(".txt").as_posix()
+    file.findings += [("doubtful boxes", f"{name}: {doubt}") for doubt in doubts]
     return file
 
 
-def _hash(image: Path, hasher: Callable[[Image.Image], Any]) -> int | None:
-    """Return the perceptual hash of an image, or None where Pillow does not decode what OpenCV does."""
-    try:
-        with Image.open(image) as pixels:
-            pixels.draft("L", (128, 128))  # a JPEG is decoded to no more than needed
-            return int(str(hasher(pixels)), 16)
-    except Exception:
-        return None
+def _find_shared_labels(found: Mapping[str, Sequence[_File]]) -> set[Path]:
+    """Return the labels of all images, which may share a folder; one of several images is a finding."""
+    owners = defaultdict(list)
+    for f in itertools.chain(*found.values()):
+        owners[find_label(f.image)].append(f)
+    for label, files in owners.items():
+        images = sorted({f.image for f in files})
+        if len(images) > 1:
+            line = f"{label.name}: the label of {' and '.join(i.name for i in images)}; rename one"
+            files[0].findings.append(("doubtful boxes", line))
+    return {*owners}
 
 
 def _collect(files: Sequence[_File], labels: set[Path], names: Mapping[int, str], imgsz: int) -> dict[str, Any]:
-    """Return the counts and findings of a split; `labels` are those of all splits, which may share a folder."""
-    good = [f for f in files if not f.problem]
-    folders = {label_path(f.image).parent for f in files}
+    """Return the counts and findings of a split; `labels` are those of all splits."""
+    good = [(f, f.rows) for f in files if f.rows is not None]
     sizes = Counter(dict.fromkeys(("small", "medium", "large", "below the stride"), 0))
-    for f in good:
-        for w, h in (f.rows[:, 3:] * f.size * (imgsz / max(f.size))).tolist():
+    for f, rows in good:
+        for w, h in (rows[:, 3:] * f.size * (imgsz / max(f.size))).tolist():
             sizes["small" if w * h < SMALL else "medium" if w * h < LARGE else "large"] += 1
             sizes["below the stride"] += min(w, h) < STRIDE
+    lines: dict[str, list[str]] = {kind: [] for kind in FINDINGS}
+    for kind, line in itertools.chain(*(f.findings for f in files)):
+        lines[kind].append(line)
+    folders = {find_label(f.image).parent for f in files}
+    lines["label without image"] = sorted(p.name for d in folders for p in d.glob("*.txt") if p not in labels)
     return {
-        **count_classes([[names[int(c)] for c in f.rows[:, 0]] for f in good], names.values()),
-        "outlines": sum(f.outlines for f in good),
+        **count_classes([[names[int(c)] for c in rows[:, 0]] for _, rows in good], names.values()),
+        "outlines": sum(f.outlines for f in files),
         "sizes": dict(sizes),
-        "left out": [f"{f.name}: {f.problem}" for f in files if f.problem],
-        "label missing": [f.name for f in good if f.background == "missing"],
-        "label empty": [f.name for f in good if f.background == "empty"],
-        "doubtful boxes": [line for f in good for line in f.warnings],
-        "label without image": sorted(p.name for d in folders for p in d.glob("*.txt") if p not in labels),
+        **lines,
     }
 
 
@@ -257,72 +245,54 @@ def _find_near_duplicates(found: Mapping[str, Sequence[_File]], near: int) -> tu
     number = 0
     lines: list[str] = []
     for a, b in itertools.combinations(found, 2):
-        files = [[f for f in found[split] if f.hash is not None] for split in (a, b)]
-        first, second = (np.array([f.hash for f in them], np.uint64) for them in files)
-        digests, others = (np.array([f.digest for f in them], "S64") for them in files)
-        step = max(1, CHUNK // max(1, len(second)))
-        for start in range(0, len(first), step):
-            bits = _count_bits(first[start : start + step, None] ^ second)
-            rows, columns = np.nonzero(bits <= near)
-            differ = digests[start + rows] != others[columns]
-            number += int(differ.sum())
-            for i, j in zip(rows[differ][:MOST_PAIRS], columns[differ], strict=False):
-                if len(lines) < MOST_PAIRS:
-                    pair = f"{a} {files[0][start + i].name} and {b} {files[1][j].name}"
-                    lines.append(f"{pair} differ in {bits[i, j]} of {BITS} bits")
+        first, second = ([f for f in found[split] if f.hash is not None] for split in (a, b))
+        hashes, digests = np.array([f.hash for f in second], np.uint64), np.array([f.digest for f in second])
+        for f in first:
+            different = np.uint64(f.hash) ^ hashes
+            bits = np.unpackbits(different.view(np.uint8)).reshape(-1, BITS).sum(1)
+            alike = np.flatnonzero((bits <= near) & (digests != f.digest))
+            number += len(alike)
+            for i in alike[: MOST_PAIRS - len(lines)]:
+                lines.append(f"{a} {f.name} and {b} {second[i].name} differ in {bits[i]} of {BITS} bits")
     return number, lines
-
-
-def _count_bits(values: np.ndarray) -> np.ndarray:
-    if hasattr(np, "bitwise_count"):  # numpy 2
-        return np.bitwise_count(values)
-    return np.unpackbits(values.view(np.uint8).reshape(*values.shape, 8), axis=2).sum(2, dtype=np.uint8)
 
 
 def _draw_sheet(found: Mapping[str, Sequence[_File]], names: Mapping[int, str]) -> Image.Image:
     """Return an image with a row per class: its name, and some of its objects with what is around them."""
-    choices = defaultdict(list)
+    objects = defaultdict(list)
     for f in itertools.chain(*found.values()):
-        for row in f.rows:
-            choices[int(row[0])].append((f, row))
-    shown = dict(itertools.islice(names.items(), MOST_CLASSES))
-    # every version of Pillow's default font has ASCII
-    texts = [str(name).encode("ascii", "backslashreplace").decode() for name in shown.values()]
-    font = ImageFont.load_default()
-    left = 12 + max(int(font.getlength(text)) for text in texts)
-    sheet = Image.new("RGB", (left + SAMPLES * TILE, TILE * len(shown)), "white")
-    for place, (number, text) in enumerate(zip(shown, texts, strict=True)):
-        ImageDraw.Draw(sheet).text((6, place * TILE + TILE // 2), text, "black", font)
-        them = random.Random(number).sample(choices[number], min(SAMPLES, len(choices[number])))
-        for column, (f, row) in enumerate(them):
-            sheet.paste(_crop(f, row), (left + column * TILE, place * TILE))
+        for number, *box in () if f.rows is None else f.rows.tolist():
+            objects[int(number)].append((f, box))
+    shown = list(names.items())[:MOST_CLASSES]
+    sheet = Image.new("RGB", ((1 + SAMPLES) * TILE, TILE * len(shown)), "white")
+    for y, (number, name) in enumerate(shown):
+        text = name.encode("ascii", "backslashreplace").decode()  # every version of Pillow's default font has ASCII
+        ImageDraw.Draw(sheet).text((6, y * TILE + 6), "\n".join(textwrap.wrap(text, 14)), "black")
+        some = random.Random(number).sample(objects[number], min(SAMPLES, len(objects[number])))
+        for x, (f, box) in enumerate(some, 1):
+            sheet.paste(_crop(f, box), (x * TILE, y * TILE))
     return sheet
 
 
-def _crop(f: _File, row: np.ndarray) -> Image.Image:
+def _crop(f: _File, box: Sequence[float]) -> Image.Image:
     """Return a square of side TILE around an object, its box drawn."""
-    read = imread(str(f.image))
-    if read is None:  # gone since it was looked at
-        return Image.new("RGB", (TILE, TILE))
-    x, y, w, h = row[1:] * [*f.size, *f.size]
+    x, y, w, h = np.multiply(box, [*f.size, *f.size])
+    image = Image.fromarray(np.ascontiguousarray(imread(str(f.image))[..., ::-1]))
+    ImageDraw.Draw(image).rectangle([x - w / 2, y - h / 2, x + w / 2, y + h / 2], outline="red")
     half = max(w, h, 2) * (0.5 + MARGIN)
-    corners = (round(x - half), round(y - half), round(x + half) + 1, round(y + half) + 1)
-    tile = Image.fromarray(np.ascontiguousarray(read[..., ::-1])).crop(corners).resize((TILE, TILE))
-    w, h = w * TILE / (4 * half + 2), h * TILE / (4 * half + 2)
-    ImageDraw.Draw(tile).rectangle([TILE / 2 - w, TILE / 2 - h, TILE / 2 + w, TILE / 2 + h], outline="red")
-    return tile
+    return image.crop((int(x - half), int(y - half), int(x + half) + 1, int(y + half) + 1)).resize((TILE, TILE))
 
 
-def _report(report: Mapping[str, dict[str, Any]], names: Sequence[str], imgsz: int) -> list[str]:
-    lines = class_table(names, report)
+def _format_report(report: Mapping[str, dict[str, Any]], names: Sequence[str], imgsz: int) -> list[str]:
+    lines = format_classes(names, report)
     lines.append(f"objects by size when the longer side of an image is {imgsz} pixels (COCO: 32 and 96 squared):")
     for kind in ("small", "medium", "large", "below the stride"):
         cells = (f"{r['sizes'][kind]:,} ({r['sizes'][kind] / max(1, r['objects']):.0%})" for r in report.values())
-        lines.append(table_row(kind, cells, names))
+        lines.append(format_row(kind, cells, names))
     lines.append(f"below the stride: a side of less than {STRIDE} pixels, the finest grid of a detector with P3")
     for split, r in report.items():
         if r["outlines"]:
-            lines.append(f"{split}: {plural(r['outlines'], 'outline')}; a detector trains on the boxes around them")
+            lines.append(f"{split}: {pluralize(r['outlines'], 'outline')}; a detector trains on the boxes around them")
         for kind in filter(r.get, FINDINGS):
             lines += [f"{split}: {kind}: {len(r[kind]):,}", *(f"  {line}" for line in shorten(r[kind]))]
         absent = [repr(name) for name, number in r["objects_per_class"].items() if not number]

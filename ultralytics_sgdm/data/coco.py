@@ -7,31 +7,30 @@ that is left out has a line with the reason.
 from __future__ import annotations
 
 import contextlib
-import hashlib
+import functools
 import json
 import math
 from collections import Counter, defaultdict
-from collections.abc import Iterable, Mapping, Sequence
-from multiprocessing.pool import ThreadPool
+from collections.abc import Mapping, Sequence
 from pathlib import Path, PurePosixPath
 from typing import Any, NamedTuple
 
 import numpy as np
-from ultralytics.utils import LOGGER, NUM_THREADS, TQDM
+from ultralytics.utils import LOGGER
 
 from ..errors import ConfigError
-from .boxes import guess_boxes, in_pixels
-from .dataset import BadDataError, Dataset, Object, Sample, Split, check_options, class_names, plural
-from .folders import PLACING, check_new
+from ..files import sha256
+from .dataset import Object, Sample, Split, convert_boxes, map_threads, pluralize, read_classes, shorten_text
+from .folders import check_arguments
 from .images import check_id, inspect_image
 from .yolo import write_dataset
 
-BOX_MODES = {0: "XYXY_ABS", 1: "XYWH_ABS", 2: "XYXY_REL", 3: "XYWH_REL", 4: "XYWHA_ABS"}  # of Detectron2
+HAS_SIZE = {"0": False, "XYXY_ABS": False, "1": True, "XYWH_ABS": True}  # by `bbox_mode` of Detectron2
 BAD = (ValueError, KeyError, TypeError, AttributeError, OverflowError)  # what a wrong value in the file can raise
 
 
 class Source(NamedTuple):
-    """The two halves of a split: annotations and the folder of the images that they name."""
+    """Annotations of a split, and the folder of the images that they name."""
 
     annotations: Path
     images: Path
@@ -77,15 +76,15 @@ def convert_coco_json(
         ConfigError: If an argument or a file cannot be used; the message names the fix.
     """
     share = _parse_share(str(val))
-    for split, file, place in (("val", "" if share else val, val_folder), ("test", test, test_folder)):
+    val_file = "" if share else val
+    for split, file, place in (("val", val_file, val_folder), ("test", test, test_folder)):
         if place and not file:
             raise ConfigError(f"{split}_folder={place}: there is no {split}=FILE.json whose images are there")
-    given = {"train": (src, folder), "val": ("" if share else val, val_folder), "test": (test, test_folder)}
+    given = {"train": (src, folder), "val": (val_file, val_folder or folder), "test": (test, test_folder or folder)}
     if not val:
-        given = {"val": (src, folder), "test": given["test"]}
-    files = {split: (file, place or folder) for split, (file, place) in given.items() if str(file)}
-    sources = {split: Source(Path(file).resolve(), Path(place).resolve()) for split, (file, place) in files.items()}
-    return convert_coco(sources, Path(dest).resolve(), images, strict, classes=class_names(classes), share=share)
+        given["val"] = given.pop("train")
+    sources = {split: Source(Path(f).resolve(), Path(place).resolve()) for split, (f, place) in given.items() if f}
+    return convert_coco(sources, Path(dest).resolve(), images, strict, classes=read_classes(classes), share=share)
 
 
 def _parse_share(val: str) -> float:
@@ -109,59 +108,51 @@ def convert_coco(
     share: float = 0,
     files: Mapping[str, Path] | None = None,
 ) -> Path:
-    """Convert the annotations of each split, its classes in the order of their ids and without crowds.
-
-    `share` is that of the split "train" that becomes "val"; `expected` and `files` are those of `write_dataset`.
-    """
-    check_options(images=(images, PLACING), strict=(strict, (True, False)))
+    """Convert the annotations of each split; `share` is that of "train" that becomes "val"."""
+    check_arguments(dest, [source.images for source in sources.values()], images=images, strict=strict)
     for split, source in sources.items():
         if not source.annotations.is_file():
             hint = "; val= is a JSON or a share of SRC such as 0.1" if split == "val" and len(sources) > 1 else ""
             raise ConfigError(f"{source.annotations}: no such file{hint}")
         if not source.images.is_dir():
             raise ConfigError(f"{source.images}: no such folder; FOLDER is where the file names in the JSON start")
-        if dest.is_relative_to(source.images):
-            raise ConfigError(f"{dest} lies in the source {source.images}, which is only read; choose another folder")
-    check_new(dest)
-    found: dict[str, Split] = {}
-    categories: dict[Any, str] = {}
-    for split, source in sources.items():
-        read, annotations, names = _read_json(source.annotations)
-        if names != categories and categories:
+    splits: dict[str, Split] = {}
+    categories: dict[str, str] = {}
+    for name, source in sources.items():
+        entries, annotations, found = _read_json(source.annotations)
+        if categories and found != categories:
             raise ConfigError(f"{source.annotations}: its categories are not those of the other splits")
-        categories = names
-        found[split] = _read_split(split, source, read, annotations, categories)
+        categories = found
+        splits[name] = _read_split(name, source, entries, annotations, categories)
     if share:
-        found = _hold_out(found, share)
-    boxes = "fraction" if guess_boxes(found.values()) == "fraction" else "zero"
-    found = {name: in_pixels(split, boxes) for name, split in found.items()}
-    in_order = list(classes or [name for _, name in sorted(categories.items())])
-    places = {split: [str(place) for place in source] for split, source in sources.items()}
+        splits = _hold_out(splits.pop("train"), share) | splits
+    boxes = convert_boxes(splits.values(), "auto", pixels="zero")
+    places = {name: [str(place) for place in source] for name, source in sources.items()}
     options = {"source": places, "classes": classes, "share": share, "images": images, "strict": strict}
-    return write_dataset(dest, Dataset(found, in_order, boxes), options, (), expected, files)
+    return write_dataset(dest, splits, classes or [*categories.values()], boxes, options, (), expected, files)
 
 
-def _hold_out(found: dict[str, Split], share: float) -> dict[str, Split]:
-    """Move a share of the split "train" to a new split "val"; by the images' names, so that it is always the same."""
-    train = found.pop("train")
-    samples = sorted(train.samples, key=lambda s: hashlib.sha256(s.id.encode()).digest())
+def _hold_out(train: Split, share: float) -> dict[str, Split]:
+    """Divide a split by the names of its images, so that the same ones are held out in every run."""
+    samples = sorted(train.samples, key=lambda s: sha256(s.id))
     held = {s.id for s in samples[: round(len(samples) * share)]}
     rest = Split([s for s in train.samples if s.id not in held], train.skipped, train.notes)
-    return {"train": rest, "val": Split([s for s in train.samples if s.id in held])} | found
+    return {"train": rest, "val": Split([s for s in train.samples if s.id in held])}
 
 
-def _read_json(file: Path) -> tuple[list[Any], list[Any], dict[Any, str]]:
-    """Return images and annotations of a file, as they are there, and its categories by id."""
+def _read_json(file: Path) -> tuple[list[Any], list[Any], dict[str, str]]:
+    """Return images and annotations of a file, as they are there, and its categories by id, in the order of the ids."""
     LOGGER.info(f"Reading {file}")
     try:
         with file.open(encoding="utf-8-sig") as f:
             data = json.load(f, object_hook=_drop_outline)
         pairs = sorted({(c["id"], " ".join((c["name"] or "").split())) for c in data["categories"]})
-        for place, what in enumerate(("id", "name")):
-            for value, number in Counter(pair[place] for pair in pairs).items():
-                if number > 1 or not str(value).encode():
+        categories = {_read_id(c): name for c, name in pairs}
+        for what, values in (("id", [_read_id(c) for c, _ in pairs]), ("name", [name for _, name in pairs])):
+            for value, number in Counter(values).items():
+                if number > 1 or not value.encode():
                     raise ValueError(f"{number} categories of {what} {value!r}")
-        return list(data["images"]), list(data["annotations"]), dict(pairs)
+        return list(data["images"]), list(data["annotations"]), categories
     except OSError as e:
         raise ConfigError(f"{file}: {e.strerror}") from e
     except (json.JSONDecodeError, UnicodeDecodeError) as e:
@@ -179,109 +170,78 @@ def _drop_outline(value: dict[str, Any]) -> dict[str, Any]:
     if isinstance(outline, list) and value.get("bbox") in (None, [], [0, 0, 0, 0]):
         with contextlib.suppress(*BAD):
             points = np.concatenate([np.asarray(polygon, float).reshape(-1, 2) for polygon in outline])
-            (left, top), (right, bottom) = points.min(0).tolist(), points.max(0).tolist()
-            box = [left, top, right - left, bottom - top]
+            box = [*points.min(0).tolist(), *np.ptp(points, axis=0).tolist()]
             value |= {"bbox": box, "bbox_mode": 1, "attributes": None}  # an outline is rotated already
     return value
 
 
-class _Ids:
-    """The ids of a list, also found as a text where the id is a number, or the other way round, if only one fits."""
-
-    def __init__(self, ids: Iterable[Any]) -> None:
-        self.known = set(ids)
-        self.by_text = defaultdict(list)
-        for key in self.known:
-            self.by_text[str(key)].append(key)
-        self.matched = 0
-
-    def find(self, key: Any) -> Any:
-        """Return the id that is meant, or `key` itself if none is."""
-        near = [] if key in self.known else self.by_text[str(key).strip()]
-        self.matched += len(near) == 1
-        return near[0] if len(near) == 1 else key
+def _read_id(value: Any) -> str:
+    """Return an id as text: 7, 7.0 and "7" are one."""
+    return str(int(value) if isinstance(value, float) and value.is_integer() else value).strip()
 
 
 def _read_split(
-    split: str, source: Source, images: Sequence[Any], annotations: Sequence[Any], categories: Mapping[Any, str]
+    split: str, source: Source, images: Sequence[Any], annotations: Sequence[Any], categories: Mapping[str, str]
 ) -> Split:
     """Return the samples of a split, their boxes as annotated."""
     result = Split()
     file = source.annotations.name
-    names: dict[Any, set[str]] = defaultdict(set)  # of the images of an id
+    objects: dict[str, list[Object]] = defaultdict(list)  # by the id of their image
+    for number, a in enumerate(annotations):
+        where = shorten_text(a.get("id", f"number {number}")) if isinstance(a, dict) else f"number {number}"
+        try:
+            objects[_read_id(a["image_id"])].append(_read_object(a, where, categories))
+        except BAD as e:
+            result.skipped.append(f"{file} annotation {where}: {_explain(e)}")
+    names: dict[str, set[str]] = defaultdict(set)  # of the images of an id
     for image in images:
-        with contextlib.suppress(KeyError, TypeError):
-            names[image["id"]].add(str(PurePosixPath(str(image["file_name"]))))
-    objects = _collect_objects(file, annotations, categories, _Ids(names), result)
-    entries: dict[str, tuple[Any, list[Object]]] = {}  # image and its objects, by name without suffix
+        with contextlib.suppress(*BAD):
+            names[_read_id(image["id"])].add(str(PurePosixPath(image["file_name"])))
+    entries: dict[str, tuple[Mapping[str, Any], list[Object]]] = {}  # image and its objects, by name without suffix
     for number, image in enumerate(images):
+        what = f"number {number}"
         own: list[Object] = []
         try:
-            file_name = str(image["file_name"])
-            own = objects.pop(image["id"], [])
-            name = check_id(file_name.rpartition(".")[0] if "." in file_name else file_name)
-            if len(names[image["id"]]) > 1:
-                raise BadDataError(f"another image has its id, {_short(image['id'])}, too; whose objects are they?")
-            if name in entries:
-                if PurePosixPath(str(entries[name][0]["file_name"])) != PurePosixPath(file_name):
-                    raise BadDataError("there is another image of this name, and both would have one label")
-                result.notes.append(f"{file} image {_short(file_name)}: again; its objects are added")
-            entries.setdefault(name, (image, []))[1].extend(own)
-        except (BadDataError, KeyError, TypeError) as e:
-            what = _short(image.get("file_name", "")) if isinstance(image, dict) else ""
-            reason = str(e) if isinstance(e, BadDataError) else "no file_name or id"
-            result.skipped.append(f"{file} image {what or f'number {number}'}: {reason}{_lost(own)}")
-    with ThreadPool(NUM_THREADS) as pool:
-        samples = pool.imap(lambda entry: _inspect(source, entry[0], *entry[1]), entries.items())
-        for sample in TQDM(samples, desc=f"Reading {split}", total=len(entries)):
-            if isinstance(sample, str):
-                result.skipped.append(sample)
-            else:
-                result.samples.append(sample)
+            key, file_name = _read_id(image["id"]), image["file_name"]
+            what = shorten_text(file_name)
+            own = objects.pop(key, [])
+            name = check_id(file_name.rpartition(".")[0] or file_name)
+            if len(names[key]) > 1:
+                raise ValueError(f"another image has its id, {shorten_text(key)}, too; whose objects are they?")
+            first, _ = entries.setdefault(name, (image, []))
+            if PurePosixPath(first["file_name"]) != PurePosixPath(file_name):
+                raise ValueError("there is another image of this name, and both would have one label")
+            if first is not image:
+                result.notes.append(f"{file} image {what}: again; its objects are added")
+            entries[name][1].extend(own)
+        except BAD as e:
+            result.skipped.append(f"{file} image {what}: {_explain(e, own)}")
+    for sample in map_threads(functools.partial(_inspect, source), entries.items(), f"Reading {split}"):
+        (result.skipped if isinstance(sample, str) else result.samples).append(sample)
     for key, rest in objects.items():
-        result.skipped += [f"{file} annotation {o.where}: no image {_short(repr(key))} for this {o.name}" for o in rest]
+        result.skipped += [f"{file} annotation {o.where}: no image {shorten_text(key)} for this {o.name}" for o in rest]
     return result
 
 
-def _lost(objects: Sequence[Object]) -> str:
-    return f"; with its {plural(len(objects), 'object')}" if objects else ""
+def _explain(e: Exception, objects: Sequence[Object] = ()) -> str:
+    """Return why an image or an annotation is left out, and how many objects with it."""
+    reason = str(e) if type(e) is ValueError else f"{type(e).__name__} {e}"
+    return shorten_text(reason, 300) + (f"; with its {pluralize(len(objects), 'object')}" if objects else "")
 
 
-def _collect_objects(
-    file: str, annotations: Sequence[Any], categories: Mapping[Any, str], images: _Ids, result: Split
-) -> dict[Any, list[Object]]:
-    """Return the objects by the id of their image; `result` gets a line for each annotation that is not one."""
-    objects: dict[Any, list[Object]] = defaultdict(list)
-    kinds = _Ids(categories)
-    for number, a in enumerate(annotations):
-        where = _short(a.get("id", f"number {number}")) if isinstance(a, dict) else f"number {number}"
-        try:
-            objects[images.find(a["image_id"])].append(_read_object(a, where, categories, kinds))
-        except BAD as e:
-            result.skipped.append(f"{file} annotation {where}: {_short(f'no {e}' if isinstance(e, KeyError) else e)}")
-    for name, matched in (("image_id", images.matched), ("category_id", kinds.matched)):
-        if matched:
-            result.notes.append(f"{file}: {name} is text where id is a number, or a number where id is text; matched")
-    return objects
-
-
-def _read_object(a: Mapping[str, Any], where: str, categories: Mapping[Any, str], kinds: _Ids) -> Object:
+def _read_object(a: Mapping[str, Any], where: str, categories: Mapping[str, str]) -> Object:
     """Return an annotation as an object, its box as annotated; raise one of `BAD` if it is not one."""
-    category = kinds.find(a["category_id"])
+    category = _read_id(a["category_id"])
     if category not in categories:
         raise ValueError(f"no category {category}")
-    box, mode, attributes = a.get("bbox"), a.get("bbox_mode", 1), a.get("attributes")
-    if any(a.get("keypoints") or ()) and not any(box or ()):
-        raise ValueError("keypoints without bbox")
-    if not box:
+    box, attributes = a.get("bbox"), a.get("attributes")
+    if not box or (not any(box) and any(a.get("keypoints") or ())):
         raise ValueError("neither bbox nor polygons to take one from")
-    mode = BOX_MODES.get(mode, mode) if isinstance(mode, int) else str(mode).rpartition(".")[2]
-    if mode not in {"XYXY_ABS", "XYWH_ABS"}:
+    mode = str(a.get("bbox_mode", 1)).removeprefix("BoxMode.")
+    if mode not in HAS_SIZE:
         raise ValueError(f"bbox_mode {mode} is not read, only XYXY_ABS and XYWH_ABS")
-    if len(box) != 4:
-        raise ValueError(f"a bbox of {plural(len(box), 'value')}, not 4")
     left, top, right, bottom = map(float, box)
-    if mode == "XYWH_ABS":
+    if HAS_SIZE[mode]:
         right, bottom = left + right, top + bottom
     angle = float((isinstance(attributes, dict) and attributes.get("rotation")) or 0)  # of CVAT, in degrees
     if not all(map(math.isfinite, (left, top, right, bottom, angle))):
@@ -290,21 +250,14 @@ def _read_object(a: Mapping[str, Any], where: str, categories: Mapping[Any, str]
     return Object(categories[category], left, top, right, bottom, is_crowd, where, angle % 360 or None)
 
 
-def _inspect(source: Source, name: str, image: Mapping[str, Any], objects: list[Object]) -> Sample | str:
+def _inspect(source: Source, entry: tuple[str, tuple[Mapping[str, Any], list[Object]]]) -> Sample | str:
     """Return an image with its objects, or why it is left out."""
-    file_name = str(image["file_name"])
-    path = source.images / f"{name}{Path(file_name).suffix}"
+    name, (image, objects) = entry
+    path = source.images / f"{name}{Path(image['file_name']).suffix}"
     size = (image.get("width", 0), image.get("height", 0))
     known = all(isinstance(side, (int, float)) and side > 0 for side in size)
     try:
         where = f"{source.annotations.name} annotation "
         return Sample(name, path, *inspect_image(path, size if known else None), where, objects)
-    except BadDataError as e:
-        return f"{_short(file_name)}: {e}{_lost(objects)}"
-
-
-def _short(value: Any) -> str:
-    """Return a value of the file as text that fits into a line."""
-    text = str(value)
-    text = text if text.isprintable() else repr(text)[1:-1]
-    return text if len(text) <= 100 else f"{text[:100]}..."
+    except ValueError as e:
+        return f"{shorten_text(image['file_name'])}: {_explain(e, objects)}"

@@ -11,14 +11,33 @@ import errno
 import os
 import secrets
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from pathlib import Path
+from typing import Any
 
 from ultralytics.utils import LOGGER
 
 from ..errors import ConfigError
 
 PLACING = ("hardlink", "copy", "symlink")
+CHOICES = {
+    "boxes": ("auto", "voc", "zero", "fraction"),
+    "difficult": ("drop", "keep"),
+    "val_difficult": ("drop", "keep"),
+    "images": PLACING,
+    "strict": (True, False),
+}
+
+
+def check_arguments(dest: Path, sources: Iterable[Path], **choices: Any) -> None:
+    """Raise ConfigError unless `dest` can be written apart from the sources and each option has a value it may have."""
+    for name, value in choices.items():
+        if value not in CHOICES[name]:
+            raise ConfigError(f"{name}={value} must be one of {', '.join(map(str, CHOICES[name]))}")
+    for source in sources:
+        if dest.is_relative_to(source):
+            raise ConfigError(f"{dest} lies in the source {source}, which is only read; choose another folder")
+    check_new(dest)
 
 
 def check_new(dest: Path) -> None:
@@ -33,35 +52,31 @@ def check_new(dest: Path) -> None:
 
 
 @contextlib.contextmanager
-def new_folder(dest: Path) -> Iterator[Path]:
-    """Yield a temporary folder beside `dest` that becomes `dest` if the block ends without an error.
-
-    Raises:
-        ConfigError: If something is at `dest`, also if it appeared there meanwhile, or for an error of the disk.
-    """
+def create_folder(dest: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `dest` that becomes `dest` if the block ends without an error."""
     check_new(dest)
     part = dest.with_name(f".{dest.name}.part-{secrets.token_hex(4)}")
     for left in dest.parent.glob(f".{dest.name}.part-*"):
         LOGGER.warning(f"{left} was left by a run that was killed, unless it still runs; you may delete it")
     try:
-        with naming_disk_errors(dest):
+        with name_disk_errors(dest):
             part.mkdir(parents=True)
             yield part
-            if os.name == "nt" and dest.is_dir():
-                dest.rmdir()  # elsewhere a rename replaces an empty folder, and only that
+            if dest.is_dir():
+                dest.rmdir()  # it was empty, or else this fails
             part.rename(dest)
     finally:
         shutil.rmtree(part, ignore_errors=True)
 
 
 @contextlib.contextmanager
-def naming_disk_errors(folder: Path) -> Iterator[None]:
+def name_disk_errors(folder: Path) -> Iterator[None]:
     """Turn an error of the disk into a ConfigError that names the file, or else the folder."""
     try:
         yield
     except OSError as e:
         if e.errno is None:
-            raise
+            raise  # of a connection
         if e.errno in {errno.EEXIST, errno.ENOTEMPTY}:
             raise ConfigError(f"{folder} has appeared since this run began; name a new folder") from e
         raise ConfigError(f"{e.filename or folder}: {e.strerror}") from e
@@ -85,13 +100,10 @@ def place_file(source: Path, target: Path, how: str) -> None:
 
 def read_text(file: Path) -> str:
     """Read a text in UTF-8, with or without a byte-order mark, or raise ConfigError, which names the line."""
-    with naming_disk_errors(file):
+    with name_disk_errors(file):
         content = file.read_bytes()
     try:
-        text = content.decode("utf-8-sig")
-        place = content.find(b"\0")  # as in UTF-16 without a mark
+        return content.decode("utf-8-sig")
     except UnicodeDecodeError as e:
-        place = e.start
-    if place >= 0:
-        raise ConfigError(f"{file}:{content.count(10, 0, place) + 1}: not UTF-8; save it as UTF-8")
-    return text
+        line = content.count(b"\n", 0, e.start) + 1
+        raise ConfigError(f"{file}:{line}: not UTF-8; save it as UTF-8") from e

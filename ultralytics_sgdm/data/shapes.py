@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ..errors import ConfigError
-from .folders import new_folder
+from .folders import create_folder
 
 CLASSES = ("disc", "ring", "square", "triangle", "star", "arrow")  # Ultralytics counts them with an s: "2 arrows"
 OBJECTS = 3, 7  # in an image, fewest and most
@@ -43,11 +43,11 @@ def make_shapes(root: str | Path, train: int = 128, val: int = 32, size: int = 3
     root = Path(root).resolve()
     counts = {"train": train, "val": val}
     there = {split: sum(1 for _ in root.glob(f"images/{split}/*.jpg")) for split in counts}
-    if (root / "images").is_dir() and there != counts:
-        raise ConfigError(f"{root} has {there} images, not {counts}; name another folder")
     if (root / "images").is_dir():
+        if there != counts:
+            raise ConfigError(f"{root} has {there} images, not {counts}; name another folder")
         return root
-    with new_folder(root) as part:
+    with create_folder(root) as part:
         for number, (split, count) in enumerate(counts.items()):
             for kind in ("images", "labels"):
                 (part / kind / split).mkdir(parents=True)
@@ -61,7 +61,7 @@ def make_shapes(root: str | Path, train: int = 128, val: int = 32, size: int = 3
 
 def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tuple[int, float, float, float, float]]]:
     """Return a BGR image of shape (size, size, 3), uint8, and (class, x, y, width, height) per object."""
-    image = _texture(rng, size, contrast=60)
+    image = _draw_texture(rng, size, contrast=60)
     count = rng.integers(OBJECTS[0], OBJECTS[1] + 1)
     boxes: list[np.ndarray] = []
     objects: list[tuple[int, float, float, float, float]] = []
@@ -69,13 +69,13 @@ def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tuple[in
         if len(objects) == count:
             break
         kind = int(rng.integers(len(CLASSES)))
-        contours = _contours(CLASSES[kind], rng, size)
+        contours = _draw_contours(CLASSES[kind], rng, size)
         box = np.array([contours[0].min(0), contours[0].max(0)])
-        if not all(_apart(box, other, GAP * size) for other in boxes):
+        if not all(_are_apart(box, other, GAP * size) for other in boxes):
             continue
         mask: np.ndarray = np.zeros((size, size), np.uint8)
         cv2.fillPoly(mask, [np.round(c * 16).astype(np.int32) for c in contours], 255, cv2.LINE_AA, shift=4)
-        paint = _texture(rng, size, contrast=25)
+        paint = _draw_texture(rng, size, contrast=25)
         if np.percentile(np.abs(paint - image)[mask > 0].max(1), 10) < VISIBLE:
             continue
         opacity = mask[..., None] / 255
@@ -86,7 +86,7 @@ def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tuple[in
     return image.clip(0, 255).astype(np.uint8), objects
 
 
-def _texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray:
+def _draw_texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray:
     """Return smooth noise of several octaves around a random colour, (size, size, 3), in 0 to 255."""
     image = np.full((size, size, 3), rng.uniform(40, 215, 3))
     for cells in (3, 8, 24):
@@ -95,31 +95,22 @@ def _texture(rng: np.random.Generator, size: int, contrast: float) -> np.ndarray
     return image.clip(0, 255)
 
 
-def _contours(kind: str, rng: np.random.Generator, size: int) -> list[np.ndarray]:
+def _draw_contours(kind: str, rng: np.random.Generator, size: int) -> list[np.ndarray]:
     """Return the outline of a randomly placed shape (and of its hole), points (x, y) in pixels inside the image."""
     turn = rng.uniform(0, 2 * np.pi)
-    if kind in ("disc", "ring"):
-        outline = _polygon(np.ones(64), turn)
-    elif kind == "square":
-        outline = _polygon(np.ones(4), turn)
-    elif kind == "triangle":
-        outline = _polygon(np.ones(3), turn)
-    elif kind == "star":
-        outline = _polygon(np.tile([1, 0.45], 5), turn)
-    else:
+    if kind == "arrow":
         arrow = np.array([[1, 0], [0.15, 0.85], [0.15, 0.35], [-1, 0.35], [-1, -0.35], [0.15, -0.35], [0.15, -0.85]])
         outline = arrow @ np.array([[np.cos(turn), np.sin(turn)], [-np.sin(turn), np.cos(turn)]])
-    radius = size * np.exp(rng.uniform(*np.log(RADII)))
-    outline *= radius
+    else:
+        corners = {"disc": 64, "ring": 64, "square": 4, "triangle": 3, "star": 10}[kind]
+        radii = np.tile([1, 0.45], 5) if kind == "star" else np.ones(corners)
+        angles = turn + np.arange(corners) * 2 * np.pi / corners
+        outline = radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
+    outline *= size * np.exp(rng.uniform(*np.log(RADII)))
     centre = rng.uniform(-outline.min(0), size - outline.max(0))
     return [outline + centre] + [outline * 0.55 + centre] * (kind == "ring")
 
 
-def _polygon(radii: np.ndarray, turn: float) -> np.ndarray:
-    angles = turn + np.arange(len(radii)) * 2 * np.pi / len(radii)
-    return radii[:, None] * np.stack([np.cos(angles), np.sin(angles)], 1)
-
-
-def _apart(a: np.ndarray, b: np.ndarray, gap: float) -> bool:
+def _are_apart(a: np.ndarray, b: np.ndarray, gap: float) -> bool:
     """Return whether two boxes [[x0, y0], [x1, y1]] are at least `gap` from each other, across or down."""
     return bool((np.maximum(a[0], b[0]) - np.minimum(a[1], b[1])).max() >= gap)

@@ -11,22 +11,20 @@ import functools
 import re
 from collections import defaultdict
 from collections.abc import Callable, Iterator, Mapping, Sequence
-from multiprocessing.pool import ThreadPool
 from pathlib import Path
 from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
-from ultralytics.utils import NUM_THREADS, TQDM
 
 from ..errors import ConfigError
-from .boxes import BOXES, guess_boxes, in_pixels
-from .dataset import BadDataError, Dataset, Sample, Split, as_list, check_options, class_names, plural
-from .folders import PLACING, check_new, read_text
+from .dataset import Sample, Split, convert_boxes, map_threads, pluralize, read_classes, shorten_text, split_items
+from .folders import CHOICES, check_arguments, read_text
 from .images import check_id, inspect_image
-from .voc_xml import LARGEST, read_xml, short
+from .voc_xml import LARGEST, read_xml
 from .yolo import write_dataset
 
 IMAGE_SETS = "ImageSets/Main"
+ListImages = Callable[[Path], Mapping[str, list[Path]]]
 CLASS_LIST = re.compile(r"(.+?)\s+([+-]?[01])")  # NAME 1, NAME -1 (not in the class), NAME 0 (difficult)
 
 
@@ -74,12 +72,8 @@ def convert_voc(
     """
     src, dest = Path(src).resolve(), Path(dest).resolve()
     if not src.is_dir():
-        raise ConfigError(
-            f"{src}: {'not a folder' if src.exists() else 'no such folder'}; SRC is a folder in VOC layout"
-        )
+        raise ConfigError(f"{src} is not a folder; SRC is a folder in VOC layout")
     lists = _choose_lists(src, {"train": train, "val": val, "test": test})
-    if dest.is_relative_to(src):
-        raise ConfigError(f"{dest} lies in the source {src}, which is only read; choose another folder")
     options = {"classes": classes, "boxes": boxes, "difficult": difficult, "val_difficult": val_difficult}
     return convert_lists(lists, dest, {**options, "images": images, "strict": strict})
 
@@ -90,56 +84,47 @@ def convert_lists(
     options: dict[str, Any],
     expected: Mapping[str, Mapping[str, int]] | None = None,
 ) -> Path:
-    """Convert the lists of each split, `FOLDER/ImageSets/Main/NAME.txt` of one or several folders in VOC layout.
-
-    `options` are the last six arguments of `convert_voc`; `expected` is that of `write_dataset`.
-    """
-    policies = {name: (options[name], ("drop", "keep")) for name in ("difficult", "val_difficult")}
-    placing = {"images": (options["images"], PLACING), "strict": (options["strict"], (True, False))}
-    check_options(boxes=(options["boxes"], BOXES), **policies, **placing)
-    names = class_names(options["classes"])
-    check_new(dest)
+    """Convert the lists of each split, of one or several folders; `options` are the last six of `convert_voc`."""
+    sources = {file.parents[2] for files in lists.values() for file in files}
+    check_arguments(dest, sources, **{name: options[name] for name in CHOICES})
+    names = read_classes(options["classes"])
     splits = {split: _read_split(split, files) for split, files in lists.items()}
-    found = {o.name for split in splits.values() for sample in split.samples for o in sample.objects}
-    boxes = guess_boxes(splits.values()) if options["boxes"] == "auto" else options["boxes"]
-    splits = {name: in_pixels(split, boxes) for name, split in splits.items()}
+    boxes = convert_boxes(splits.values(), options["boxes"])
     keep = [s for s in splits if options["difficult" if s == "train" else "val_difficult"] == "keep"]
     source = {split: [str(file) for file in files] for split, files in lists.items()}
     options = {"source": source, **options, "classes": names}
-    return write_dataset(dest, Dataset(splits, names or sorted(found), boxes), options, keep, expected)
+    return write_dataset(dest, splits, names, boxes, options, keep, expected)
 
 
 def _choose_lists(src: Path, wanted: Mapping[str, str | Sequence[str] | None]) -> dict[str, list[Path]]:
     """Return the files of each split; `wanted` names them or leaves the choice to the folder."""
     for folder in ("Annotations", "JPEGImages", IMAGE_SETS):
         if not (src / folder).is_dir():
-            inside = sorted(p.parent.name for p in src.glob("*/Annotations"))
-            hint = f"; did you mean {' or '.join(str(src / name) for name in inside)}?" if inside else ""
+            inside = sorted(str(p.parent) for p in src.glob("*/Annotations"))
+            hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
             raise ConfigError(f"{src} is not in VOC layout: no folder {folder} in it{hint}")
     present = sorted(p.stem for p in (src / IMAGE_SETS).glob("*.txt"))
     chosen: dict[str, list[str]] = {}
     for split, usual in {"train": ("train", "trainval"), "val": ("val", "test"), "test": ("test",)}.items():
         given = wanted[split]
         if given is not None:
-            chosen[split] = [Path(item).stem if item.endswith(".txt") else item for item in as_list(given)]
+            chosen[split] = [Path(item).name.removesuffix(".txt") for item in split_items(given)]
         else:
-            free = [name for name in usual if name in present and [name] not in chosen.values()]
-            if free or split != "test":
-                chosen[split] = free[:1]
-    others = [name for name in present if name not in {"val", "test"} and not name.endswith(("_val", "_test"))]
-    if not chosen["train"] and chosen["val"] and (wanted["val"] is not None or not others):
+            chosen[split] = [name for name in usual if name in present and [name] not in chosen.values()][:1]
+    trains = [name for name in present if name not in {"val", "test"} and not name.endswith(("_val", "_test"))]
+    if not chosen["train"] and chosen["val"] and (wanted["val"] is not None or not trains):
         del chosen["train"]  # a dataset to validate on
-    for split, lists in chosen.items():
-        for name in lists:
-            if name not in present:
-                raise ConfigError(f"{split}={name}: {src / IMAGE_SETS} has no {name}.txt, only {', '.join(present)}")
-        if not lists:
+    if not chosen["test"]:
+        del chosen["test"]
+    for split, names in chosen.items():
+        if not names or not {*names} <= {*present}:
+            asked = f"called {', '.join(names)}" if names else "of images"
             raise ConfigError(
-                f"{src / IMAGE_SETS} has no list of images for {split}; write {split}.txt, a name without suffix a "
-                f"line, or choose with {split}= from: {', '.join(present) or 'none there'} (several with commas; lists "
-                "of a class, NAME 1 a line, too)"
+                f"{src / IMAGE_SETS} has no list {asked} for {split}; write {split}.txt, a name "
+                f"without suffix a line, or choose with {split}= from: {', '.join(present) or 'none there'} (several "
+                "with commas; lists of a class, NAME 1 a line, too)"
             )
-    return {split: [src / IMAGE_SETS / f"{name}.txt" for name in lists] for split, lists in chosen.items()}
+    return {split: [src / IMAGE_SETS / f"{name}.txt" for name in names] for split, names in chosen.items()}
 
 
 def _read_split(split: str, files: Sequence[Path]) -> Split:
@@ -156,18 +141,18 @@ def _read_split(split: str, files: Sequence[Path]) -> Split:
             entries[name] = folder
     list_images = functools.cache(_list_images)
     owners = defaultdict(list)
-    with ThreadPool(NUM_THREADS) as pool:
-        results = pool.imap(lambda entry: _read_sample(*entry, list_images), entries.items())
-        for result in TQDM(results, desc=f"Reading {split}", total=len(entries)):
-            if isinstance(result, str):
-                found.skipped.append(result)
-            else:
-                owners[result.image].append(result)
+    read = functools.partial(_read_sample, list_images=list_images)
+    for result in map_threads(read, entries.items(), f"Reading {split}"):
+        if isinstance(result, str):
+            found.skipped.append(result)
+        else:
+            owners[result.image].append(result)
     for image, samples in owners.items():
-        if len(samples) > 1:
+        if len(samples) == 1:
+            found.samples += samples
+        else:
             them = " and ".join(f"Annotations/{s.id}.xml" for s in samples)
             found.skipped.append(f"{them}: {image.name} is the image of all; make them one")
-    found.samples = [samples[0] for samples in owners.values() if len(samples) == 1]
     return found
 
 
@@ -175,7 +160,7 @@ def _read_list(file: Path, found: Split) -> Iterator[tuple[str, str]]:
     """Yield the line and the name of each image that a list names; `found` gets a line for what it names otherwise."""
     folder = file.parents[2]
     lines = [(number, line.strip()) for number, line in enumerate(read_text(file).splitlines(), 1) if line.strip()]
-    is_class_list = bool(lines) and all(CLASS_LIST.fullmatch(line) for _, line in lines)
+    is_class_list = all(CLASS_LIST.fullmatch(line) for _, line in lines)
     is_class_list = is_class_list and not all(_has_xml(folder, line) for _, line in lines)
     absent = 0
     for number, line in lines:
@@ -187,10 +172,10 @@ def _read_list(file: Path, found: Split) -> Iterator[tuple[str, str]]:
                 continue
         try:
             yield where, check_id(_parse_name(folder, line))
-        except BadDataError as e:
-            found.skipped.append(f"{where}: {short(line)!r}: {e}")
+        except ValueError as e:
+            found.skipped.append(f"{where}: {shorten_text(line)!r}: {e}")
     if absent:
-        marked = plural(absent, "image")
+        marked = pluralize(absent, "image")
         found.notes.append(f"{file.relative_to(folder)}: {marked} marked -1, not in the class, left out")
 
 
@@ -211,48 +196,47 @@ def _drop_suffix(text: str) -> str:
 def _has_xml(folder: Path, name: str) -> bool:
     try:
         return (folder / "Annotations" / f"{check_id(name)}.xml").is_file()
-    except (BadDataError, OSError):
+    except (ValueError, OSError):
         return False
 
 
-def _read_sample(name: str, folder: Path, list_images: Callable[[Path], Mapping[str, list[str]]]) -> Sample | str:
+def _read_sample(entry: tuple[str, Path], list_images: ListImages) -> Sample | str:
     """Return an image with its objects, or the reason why it is left out."""
+    name, folder = entry
     xml = f"Annotations/{name}.xml"
     try:
         with (folder / xml).open("rb") as file:
             filename, size, objects = read_xml(file.read(LARGEST + 1))
         path = _find_image(folder, name, filename, list_images)
         return Sample(name, path, *inspect_image(path, size), f"{xml}: object ", objects)
-    except BadDataError as e:
+    except ValueError as e:
         return f"{xml}: {e}"
     except OSError as e:
-        return f"{xml}: {e.strerror}" + (f": {e.filename}" if not str(e.filename).endswith(".xml") else "")
+        return f"{xml}: {e.strerror}"
 
 
-def _list_images(folder: Path) -> Mapping[str, list[str]]:
-    """Return the names of the images of a folder by their name without suffix."""
+def _list_images(folder: Path) -> Mapping[str, list[Path]]:
+    """Return the images of a folder by their name without suffix."""
     index = defaultdict(list)
-    for file in sorted(p.name for p in folder.iterdir()) if folder.is_dir() else ():
-        stem, _, suffix = file.rpartition(".")
-        if suffix.lower() in IMG_FORMATS:
-            index[stem].append(file)
+    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
+        if path.suffix[1:].lower() in IMG_FORMATS:
+            index[path.stem].append(path)
     return dict(index)
 
 
-def _find_image(folder: Path, name: str, filename: str, list_images: Callable[[Path], Mapping[str, list[str]]]) -> Path:
+def _find_image(folder: Path, name: str, filename: str, list_images: ListImages) -> Path:
     """Return the image of an annotation: the one of its name, or else the one that it names."""
     place = folder / "JPEGImages" / name
     images = list_images(place.parent).get(place.name, [])
     for image in images:
-        if len(images) == 1 or image == Path(filename).name:
-            return place.with_name(image)
+        if len(images) == 1 or image.name == Path(filename).name:
+            return image
     if images:
-        raise BadDataError(f"several images of that name: {', '.join(images)}")
-    with contextlib.suppress(BadDataError):  # a name that leaves the folder is as one of no image
+        raise ValueError(f"several images of that name: {', '.join(image.name for image in images)}")
+    with contextlib.suppress(ValueError):  # a name that leaves the folder is as one of no image
         named = folder / "JPEGImages" / check_id(filename)
-        if named.name in list_images(named.parent).get(named.stem, []):
-            owner = filename.rpartition(".")[0]
-            if not _has_xml(folder, owner):
+        if named in list_images(named.parent).get(named.stem, []):
+            if not _has_xml(folder, owner := filename.rpartition(".")[0]):
                 return named
             filename = f"{filename}, of which {owner}.xml is the annotation,"
-    raise BadDataError(f"no image JPEGImages/{name}.*" + (f", and {filename} is not its image" if filename else ""))
+    raise ValueError(f"no image JPEGImages/{name}.*" + (f", and {filename} is not its image" if filename else ""))

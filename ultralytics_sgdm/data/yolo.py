@@ -19,16 +19,18 @@ import yaml
 from ultralytics.utils import LOGGER, TQDM
 
 from ..errors import ConfigError, did_you_mean
-from .dataset import BadDataError, Dataset, Object, Sample, Split, plural, shorten
-from .folders import new_folder, place_file
-from .images import label_path
+from .dataset import Object, Sample, Split, pluralize, shorten
+from .folders import create_folder, place_file
+from .images import find_label
 
 HEAD = "images / objects"
 
 
 def write_dataset(
     dest: Path,
-    dataset: Dataset,
+    splits: Mapping[str, Split],
+    classes: Sequence[str] | None,
+    boxes: str,
     options: Mapping[str, Any],
     keep_difficult: Sequence[str] = (),
     expected: Mapping[str, Mapping[str, int]] | None = None,
@@ -36,53 +38,48 @@ def write_dataset(
 ) -> Path:
     """Write a new folder, or none at all, print the report, and return the data YAML.
 
-    Args:
-        dest: The folder.
-        dataset: The samples; the name of a split is "train", "val" or "test", perhaps with digits after it.
-        options: What the user chose: `images` for how images are placed, `strict` if nothing may be left out.
-        keep_difficult: Splits whose difficult objects stay objects.
-        expected: Counts of splits that are published.
-        files: Further files by their path in the folder; they are placed like images.
-
-    Raises:
-        ConfigError: If there are no images or objects to train on, if counts are not as expected, or as `new_folder`.
+    `boxes` is the convention that the boxes had, `expected` the published counts, `files` what else is placed there.
     """
+    classes = classes or sorted({o.name for split in splits.values() for s in split.samples for o in s.objects})
     labels, counts = {}, {}
-    for name, split in dataset.splits.items():
-        labels[name], counts[name] = _label(split, dataset.classes, name in keep_difficult)
-    _check(dest, dataset, counts, options["strict"], expected or {})
+    for name, split in splits.items():
+        labels[name], counts[name] = _label(split, classes, name in keep_difficult)
+    if problem := _find_problem(splits, classes, counts, options["strict"], expected or {}):
+        what, names = problem
+        lines = [line for name in names for line in (*splits[name].skipped, *splits[name].notes)]
+        raise ConfigError(f"{dest}: {what}" + "".join(f"\n  {line}" for line in shorten(lines)))
     record = {
         "options": options,
-        "boxes": dataset.boxes,
+        "boxes": boxes,
         "splits": counts,
-        "in_several_splits": _shared(dataset.splits),
-        "notes": {name: split.notes for name, split in dataset.splits.items()},
-        "skipped": {name: split.skipped for name, split in dataset.splits.items()},
+        "in_several_splits": _find_shared(splits),
+        "notes": {name: split.notes for name, split in splits.items()},
+        "skipped": {name: split.skipped for name, split in splits.items()},
     }
-    with new_folder(dest) as part:
+    with create_folder(dest) as part:
         for path, source in (files or {}).items():
             (part / path).parent.mkdir(parents=True, exist_ok=True)
             place_file(source, part / path, options["images"])
-        for name, split in dataset.splits.items():
+        for name, split in splits.items():
             lines = []
             for sample, rows in TQDM(list(zip(split.samples, labels[name], strict=True)), desc=f"Writing {name}"):
                 image = f"images/{name}/{sample.id}{sample.image.suffix}"
-                label = label_path(part / image)
+                label = find_label(part / image)
                 for folder in ((part / image).parent, label.parent):
                     folder.mkdir(parents=True, exist_ok=True)
                 place_file(sample.image, part / image, options["images"] if sample.intact else "copy")
                 label.write_text(rows)
                 lines.append(f"./{image}\n")
             (part / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
-        described: dict[str, Any] = {"train": None} | {_role(name): f"{name}.txt" for name in dataset.splits}
-        described["names"] = dict(enumerate(dataset.classes))
-        (part / "data.yaml").write_text(yaml.safe_dump(described, sort_keys=False, allow_unicode=True), "utf-8")
+        described = {"train": None, **{_get_role(name): f"{name}.txt" for name in splits}}
+        text = yaml.safe_dump(described | {"names": dict(enumerate(classes))}, sort_keys=False, allow_unicode=True)
+        (part / "data.yaml").write_text(text, "utf-8")
         (part / "conversion.json").write_text(json.dumps(record, indent=2, ensure_ascii=False) + "\n", "utf-8")
-    LOGGER.info("\n".join([*_report(dataset.classes, record), f"data={dest / 'data.yaml'}"]))
+    LOGGER.info("\n".join([*_format_report(classes, record), f"data={dest / 'data.yaml'}"]))
     return dest / "data.yaml"
 
 
-def _role(split: str) -> str:
+def _get_role(split: str) -> str:
     """Return the key of a split in a data YAML: "val" for "val2017"."""
     return split.rstrip("0123456789")
 
@@ -91,30 +88,28 @@ def _label(split: Split, classes: Sequence[str], keep_difficult: bool) -> tuple[
     """Return the label of each sample and the counts of the split; `skipped` of it gets the boxes left out."""
     numbers = {name: i for i, name in enumerate(classes)}
     other: Counter[str] = Counter()
-    difficult = clipped = 0
+    annotated = difficult = clipped = 0
     labels: list[dict[str, str]] = []  # the class of each row
     for s in split.samples:
         rows: dict[str, str] = {}
         for o in s.objects:
+            annotated += 1
             difficult += o.difficult
             if o.difficult and not keep_difficult:
                 continue
             if o.name not in numbers:
                 other[o.name] += 1
                 continue
-            try:
-                row, is_clipped = _row(numbers[o.name], o, s)
-                if row in rows:
-                    raise BadDataError("the same object again")
-            except BadDataError as e:
-                split.skipped.append(f"{s.where}{o.where}: {e} {o}")
+            row, problem = _format_label(numbers[o.name], o, s)
+            if problem or row in rows:
+                split.skipped.append(f"{s.where}{o.where}: {problem or 'the same object again'} {o}")
             else:
-                clipped += is_clipped
+                clipped += min(o.left, o.top) < 0 or o.right > s.width or o.bottom > s.height
                 rows[row] = o.name
         labels.append(rows)
     return ["".join(rows) for rows in labels], {
         **count_classes([[*rows.values()] for rows in labels], classes),
-        "annotated": (annotated := sum(len(s.objects) for s in split.samples)),
+        "annotated": annotated,
         "not_difficult": annotated - difficult,
         "difficult": difficult,
         "difficult_policy": "keep" if keep_difficult else "drop",
@@ -123,78 +118,72 @@ def _label(split: Split, classes: Sequence[str], keep_difficult: bool) -> tuple[
     }
 
 
-def _row(number: int, o: Object, s: Sample) -> tuple[str, bool]:
-    """Return the row of an object, and whether its box is clipped to the image."""
-    if o.left >= o.right or o.top >= o.bottom:
-        raise BadDataError("box without area")
-    left, top, right, bottom = box = max(o.left, 0), max(o.top, 0), min(o.right, s.width), min(o.bottom, s.height)
-    if left >= right or top >= bottom:
-        raise BadDataError("box outside the image")
+def _format_label(number: int, o: Object, s: Sample) -> tuple[str, str]:
+    """Return the row of an object, or else why there is none."""
+    left, top, right, bottom = max(o.left, 0), max(o.top, 0), min(o.right, s.width), min(o.bottom, s.height)
     x, y = (left + right) / 2 / s.width, (top + bottom) / 2 / s.height
     w, h = f"{(right - left) / s.width:.6f}", f"{(bottom - top) / s.height:.6f}"
-    if "0.000000" in {w, h}:
-        raise BadDataError("box without area")
-    return f"{number} {x:.6f} {y:.6f} {w} {h}\n", box != o.box
+    if o.left < o.right and o.top < o.bottom and (left >= right or top >= bottom):
+        return "", "box outside the image"
+    if o.left >= o.right or o.top >= o.bottom or "0.000000" in {w, h}:
+        return "", "box without area"
+    return f"{number} {x:.6f} {y:.6f} {w} {h}\n", ""
 
 
-def _check(
-    dest: Path,
-    dataset: Dataset,
+def _find_problem(
+    splits: Mapping[str, Split],
+    classes: Sequence[str],
     counts: Mapping[str, Any],
     strict: bool,
     expected: Mapping[str, Mapping[str, int]],
-) -> None:
-    """Raise ConfigError, with the reasons that are known, for a dataset that must not be written."""
-
-    def refuse(what: str, *names: str) -> None:
-        lines = [line for name in names for line in (*dataset.splits[name].skipped, *dataset.splits[name].notes)]
-        raise ConfigError(f"{dest}: {what}" + "".join(f"\n  {line}" for line in shorten(lines)))
-
-    if strict and any(s.skipped for s in dataset.splits.values()):
-        refuse("strict=True, and these would be left out:", *counts)
-    for name, split in dataset.splits.items():
+) -> tuple[str, list[str]] | None:
+    """Return why a dataset must not be written, and the splits whose lines say more."""
+    if strict and any(s.skipped for s in splits.values()):
+        return "strict=True, and these would be left out:", [*splits]
+    for name, split in splits.items():
         if not split.samples:
-            refuse(f"the split {name} would have no images", name)
-    train = [name for name in counts if _role(name) == "train"] or list(counts)
+            return f"the split {name} would have no images", [name]
+    train = [name for name in counts if _get_role(name) == "train"] or list(counts)
     if not any(counts[name]["objects"] for name in train):
         others = sorted({c for name in train for c in counts[name]["other_classes"]})
         why = f"; the names in the data are {', '.join(map(repr, shorten(others)))}" if others else ""
-        why += "".join(did_you_mean(c, others) for c in dataset.classes)
+        why += "".join(did_you_mean(c, others) for c in classes)
         if difficult := sum(counts[name]["difficult"] for name in train):
             why += f"; difficult (COCO: crowd) are {difficult:,}"
-        refuse(f"{' and '.join(train)} would have no object at all{why}", *train)
+        return f"{' and '.join(train)} would have no object at all{why}", train
     for name, wanted in expected.items():
         for what, number in wanted.items():
             if counts[name][what] != number:
                 has = f"{counts[name][what]:,} {what.replace('_', ' ')}, {number:,} are published"
-                refuse(f"the split {name} has {has}; the source is incomplete or changed", name)
+                return f"the split {name} has {has}; the source is incomplete or changed", [name]
+    return None
 
 
-def _shared(splits: Mapping[str, Split]) -> list[str]:
+def _find_shared(splits: Mapping[str, Split]) -> list[str]:
     """Return the images that are in more than one split: a model is validated on what it was trained on."""
     ids = {s.image: s.id for split in splits.values() for s in split.samples}
     counts = Counter(image for split in splits.values() for image in dict.fromkeys(s.image for s in split.samples))
     return [ids[image] for image, number in counts.items() if number > 1]
 
 
-def _report(classes: Sequence[str], record: Mapping[str, Any]) -> list[str]:
+def _format_report(classes: Sequence[str], record: Mapping[str, Any]) -> list[str]:
     splits = record["splits"]
-    lines = class_table(classes, splits)
-    lines.append(table_row("background", (f"{s['backgrounds']:,}" for s in splits.values()), classes))
+    lines = format_classes(classes, splits)
+    lines.append(format_row("background", (f"{s['backgrounds']:,}" for s in splits.values()), classes))
     lines.append(f"boxes={record['boxes']}")
     for name, s in splits.items():
         if s["difficult"]:
             done = "kept" if s["difficult_policy"] == "keep" else "dropped"
-            lines.append(f"{name}: {plural(s['difficult'], 'difficult (COCO: crowd) object')} {done}")
+            lines.append(f"{name}: {pluralize(s['difficult'], 'difficult (COCO: crowd) object')} {done}")
         if s["clipped"]:
-            lines.append(f"{name}: {plural(s['clipped'], 'box')} clipped to the image")
+            lines.append(f"{name}: {pluralize(s['clipped'], 'box')} clipped to the image")
         for c, number in s["other_classes"].items():
             near = "".join(did_you_mean(c, [k]) for k in classes if not s["objects_per_class"][k])
-            lines.append(f"{name}: {plural(number, 'object')} of {c!r} left out, which is not in classes{near}")
+            lines.append(f"{name}: {pluralize(number, 'object')} of {c!r} left out, which is not in classes{near}")
         lines += [f"{name}: {note}" for note in shorten(record["notes"][name])]
     if shared := record["in_several_splits"]:
-        lines.append(f"WARNING: in several splits: {plural(len(shared), 'image')}: {', '.join(shorten(shared))}")
-    if not any(_role(name) == "train" for name in splits):
+        lines.append(f"WARNING: in several splits: {pluralize(len(shared), 'image')}: {', '.join(shorten(shared))}")
+    if not any(_get_role(name) == "train" for name in splits):
         lines.append("no training split: the dataset is for `yolo val`")
     skipped = [f"{name}: {line}" for name, them in record["skipped"].items() for line in them]
     return [*lines, f"left out: {len(skipped):,}", *(f"  {line}" for line in shorten(skipped))]
@@ -213,15 +202,15 @@ def count_classes(images: Sequence[Sequence[str]], names: Iterable[str]) -> dict
     }
 
 
-def class_table(names: Sequence[str], splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
+def format_classes(names: Sequence[str], splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
     """Return the lines of a table of counts, a row per class and a column per split."""
-    lines = [table_row(HEAD, splits, names)]
+    lines = [format_row(HEAD, splits, names)]
     for c in names:
         cells = (f"{s['images_per_class'][c]:,} / {s['objects_per_class'][c]:,}" for s in splits.values())
-        lines.append(table_row(c, cells, names))
-    return [*lines, table_row("all", (f"{s['images']:,} / {s['objects']:,}" for s in splits.values()), names)]
+        lines.append(format_row(c, cells, names))
+    return [*lines, format_row("all", (f"{s['images']:,} / {s['objects']:,}" for s in splits.values()), names)]
 
 
-def table_row(title: str, cells: Iterable[str], names: Sequence[str]) -> str:
+def format_row(title: str, cells: Iterable[str], names: Sequence[str]) -> str:
     """Return one row for the table of these classes."""
     return f"{title:<{max(map(len, (*names, HEAD)))}}" + "".join(f"{cell:>18}" for cell in cells)

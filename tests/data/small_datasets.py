@@ -1,4 +1,4 @@
-"""Small data sets in the layouts of VOC and COCO, and a local server that can be told to fail."""
+"""Small datasets in the layouts of VOC and COCO, and a local server that can be told to fail."""
 
 import http.server
 import json
@@ -7,6 +7,7 @@ import zlib
 from collections import Counter
 from contextlib import contextmanager
 from pathlib import Path
+from types import SimpleNamespace
 
 import cv2
 import numpy as np
@@ -51,16 +52,9 @@ def make_coco(folder, split, boxes_per_image, categories=((1, "person"), (3, "ca
         write_image(folder / split / name)
         images.append({"id": i, "file_name": name, "width": 40, "height": 30})
         for category, bbox, crowd in boxes:
-            annotations.append(
-                {
-                    "id": len(annotations) + 100,
-                    "image_id": i,
-                    "category_id": category,
-                    "bbox": bbox,
-                    "iscrowd": crowd,
-                    "segmentation": {"size": [30, 40], "counts": [0]},
-                }
-            )
+            ids = {"id": len(annotations) + 100, "image_id": i, "category_id": category}
+            mask = {"size": [30, 40], "counts": [0]}
+            annotations.append(ids | {"bbox": bbox, "iscrowd": crowd, "segmentation": mask})
     file = folder / "annotations" / f"instances_{split}.json"
     file.parent.mkdir(parents=True, exist_ok=True)
     names = [{"id": i, "name": name} for i, name in categories]
@@ -87,24 +81,11 @@ def tree(folder, times=True):
     }
 
 
-class Server:
-    """What the local server serves, how it fails, and what was asked of it."""
-
-    def __init__(self, files):
-        self.files = dict(files)
-        self.cuts = {}  # bytes after which the connection breaks: a list per name, one entry per request
-        self.etag = '"1"'
-        self.ranges = True
-        self.status = 200
-        self.requests = Counter()
-        self.sent = Counter()
-        self.url = ""
-
-
 @contextmanager
 def serving(files):
-    """Serve `files`, contents by name, on the loopback interface."""
-    state = Server(files)
+    """Serve `files`, contents by name, on the loopback interface; what is yielded says how it fails."""
+    state = SimpleNamespace(files=dict(files), ranges=True, status=200, requests=Counter(), sent=Counter())
+    state.cuts = {}  # bytes after which the connection breaks: a list per name, one entry per request
 
     class Handler(http.server.BaseHTTPRequestHandler):
         def log_message(self, *args):
@@ -113,23 +94,16 @@ def serving(files):
         def do_GET(self):
             name = self.path.rpartition("/")[2]
             state.requests[name] += 1
-            if state.status != 200 or name not in state.files:
-                self.send_error(state.status if state.status != 200 else 404)
+            if state.status != 200:
+                self.send_error(state.status)
                 return
             content, start = state.files[name], 0
-            asked = self.headers.get("Range")
-            if asked and state.ranges and self.headers.get("If-Range") in (None, state.etag):
+            if state.ranges and (asked := self.headers.get("Range")):
                 start = int(asked.removeprefix("bytes=").removesuffix("-"))
-                if start >= len(content):
-                    self.send_error(416)
-                    return
             self.send_response(206 if start else 200)
             self.send_header("Content-Length", str(len(content) - start))
-            if state.etag:
-                self.send_header("ETag", state.etag)
             self.end_headers()
-            cuts = state.cuts.get(name) or [None]
-            body = content[start:][: cuts.pop(0)]
+            body = content[start:][: (state.cuts.get(name) or [None]).pop(0)]
             self.wfile.write(body)
             state.sent[name] += len(body)
 
