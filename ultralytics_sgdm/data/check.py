@@ -246,15 +246,21 @@ def _find_near_duplicates(found: Mapping[str, Sequence[_File]], near: int) -> tu
     lines: list[str] = []
     for a, b in itertools.combinations(found, 2):
         first, second = ([f for f in found[split] if f.hash is not None] for split in (a, b))
-        hashes, digests = np.array([f.hash for f in second], np.uint64), np.array([f.digest for f in second])
+        hashes = np.array([f.hash for f in second], np.uint64)
         for f in first:
-            different = np.uint64(f.hash) ^ hashes
-            bits = np.unpackbits(different.view(np.uint8)).reshape(-1, BITS).sum(1)
-            alike = np.flatnonzero((bits <= near) & (digests != f.digest))
+            bits = _count_bits(np.uint64(f.hash) ^ hashes)
+            alike = [i for i in np.flatnonzero(bits <= near) if second[i].digest != f.digest]
             number += len(alike)
             for i in alike[: MOST_PAIRS - len(lines)]:
                 lines.append(f"{a} {f.name} and {b} {second[i].name} differ in {bits[i]} of {BITS} bits")
     return number, lines
+
+
+def _count_bits(numbers: np.ndarray) -> np.ndarray:
+    """Return how many bits are set in each number of 64 bits."""
+    if hasattr(np, "bitwise_count"):  # numpy 2
+        return np.bitwise_count(numbers)
+    return np.unpackbits(numbers.view(np.uint8)).reshape(-1, BITS).sum(1)
 
 
 def _draw_sheet(found: Mapping[str, Sequence[_File]], names: Mapping[int, str]) -> Image.Image:

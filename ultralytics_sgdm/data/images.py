@@ -5,6 +5,8 @@ from __future__ import annotations
 import os
 from pathlib import Path, PurePosixPath
 
+import cv2
+import numpy as np
 from PIL import Image, ImageOps
 from ultralytics.data.utils import IMG_FORMATS, check_image, img2label_paths
 from ultralytics.utils import patches
@@ -67,11 +69,15 @@ def _read(path: Path) -> tuple[int, int, bool]:
         if min(image.size) < SMALLEST:
             raise ValueError(f"{image.width}x{image.height} pixels, Ultralytics takes {SMALLEST} and more")
         intact = image.format != "JPEG" or content.endswith(b"\xff\xd9")
+        size, upright = image.size, image.format == "JPEG" and image.getexif().get(0x0112, 1) == 1
         if not intact:
             ImageOps.exif_transpose(image).close()  # fails where the file is cut, as Ultralytics' repair does
     if intact:
         check_image(str(path))  # which repairs the others in place
-    pixels = patches.imread(str(path))
+    if upright and intact:  # an eighth of the size takes half the time, and fails where all of it would
+        pixels = cv2.imdecode(np.frombuffer(content, np.uint8), cv2.IMREAD_REDUCED_GRAYSCALE_8)
+    else:
+        pixels = patches.imread(str(path))
     if pixels is None:
         raise ValueError("OpenCV does not decode it")  # where a training would stop
-    return pixels.shape[1], pixels.shape[0], intact
+    return (*size, intact) if upright and intact else (pixels.shape[1], pixels.shape[0], intact)
