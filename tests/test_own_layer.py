@@ -10,9 +10,9 @@ import yaml
 from ultralytics import YOLO
 
 from ultralytics_sgdm import equip
-from ultralytics_sgdm.configs import ATTENTION
 from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.errors import ConfigError
+from ultralytics_sgdm.nn.timm_names import ATTENTION
 
 PAGE = Path(__file__).parents[1] / "docs/howto/own-layer.md"
 

@@ -3,9 +3,10 @@
 from . import compat, plugin, versions
 
 try:
-    from .configs import ATTENTION, BASELINES
+    from .configs import BASELINES
     from .nn import C3SGDM, SGDM, C2fSGDM, RDConv, register_layer, registered_layers, with_sgdm
     from .nn.registry import provide_layers
+    from .nn.timm_names import ATTENTION
     from .placing.equip import equip
     from .placing.insert import insert
 except ImportError as e:

@@ -18,22 +18,6 @@ BASELINES = {
     "odconv": "ResidualODConv",
     "rfaconv": "ResidualRFAConv",
 }
-ATTENTION = {  # timm's attention layers, by the names of its `create_attn`
-    "se": "Squeeze-and-excitation.",
-    "ese": "Effective squeeze-and-excitation.",
-    "eca": "Efficient channel attention.",
-    "ecam": "Efficient channel attention with an MLP.",
-    "ceca": "Circular efficient channel attention.",
-    "gc": "Global context, multiplied.",
-    "gca": "Global context, added.",
-    "cbam": "Convolutional block attention module.",
-    "lcbam": "Light convolutional block attention module.",
-    "coord": "Coordinate attention.",
-    "scoord": "Simple coordinate attention.",
-    "ela": "Efficient local attention.",
-    "strip": "Strip attention.",
-    "nl": "Non-local attention; starts as the identity.",
-}
 MODULES = {"sgdm": "SGDM", "rdconv": "RDConv", **BASELINES}  # layer that a suffix of a model's name adds
 _SUFFIX = re.compile(rf"(.+?)-({'|'.join(MODULES)})")
 _SCALE = re.compile(r"(yolo(?:e-)?v?\d+|rtdetr-?)([a-z])(?=[-.])")

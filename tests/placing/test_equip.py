@@ -92,15 +92,16 @@ def test_shipped_files_are_what_equip_gives(file):
 @pytest.mark.parametrize("name", STOCK)
 def test_rdconv_replaces_strided_rows_of_every_family_that_has_them(name):
     stock = rows(tasks.yaml_model_load(name))
-    if not any(row[2] == "Conv" and row[3][1:] == [3, 2] for row in stock[1:]):
-        pytest.skip("its layers are strided in another way")
+    if re.match(r"yolov3-tiny|yolov8-ghost|yolov9", name):  # strided in another way
+        with pytest.raises(ConfigError, match=r"(there are no|its stages with) strided 3x3 Conv"):
+            equip(name, module="RDConv")
+        return
     equipped = equip(name, module="RDConv")
     ours = rows(equipped.spec)
     assert equipped.places and equipped.added < 0 and len(ours) == len(stock)
     for i, (new, old) in enumerate(zip(ours, stock, strict=True)):
         assert new == ([*old[:2], "RDConv", old[3]] if i in equipped.places else old)
-    late = [i for i in equipped.places if equipped.features[i].stage >= 4]
-    assert late == list(equipped.places) or not late
+    assert all(equipped.features[i].stage >= 4 for i in equipped.places)
 
 
 def test_rdconv_replaces_by_stage_and_number_and_takes_a_ratio():
@@ -256,7 +257,7 @@ def test_python_function_and_command_write_the_same(yolo, tmp_path):
     [
         ({"model": "yolov8n.pt"}, "model=yolov8n.pt is not a YAML"),
         ({"model": "coco8.yaml"}, "model=coco8.yaml is not a model YAML: it has no lists 'backbone' and 'head'"),
-        ({"model": "yolov8n-cls-resnet50.yaml"}, "at=deepest selects no row for SGDM; it has no blocks; see docs/"),
+        ({"model": "yolov8n-cls-resnet50.yaml"}, "SGDM has no place here: there are no blocks"),
         ({"at": "P9"}, "at=P9 selects no row for SGDM; its stages with blocks are P2, P3, P4, P5"),
         ({"module": "RDConv", "at": "P6"}, "its stages with strided 3x3 Conv rows are P2, P3, P4, P5"),
         (

@@ -316,3 +316,8 @@ def test_a_pickle_of_the_version_before_finds_its_hook(monkeypatch):
     from ultralytics_sgdm.placing.insert import run_inserted
 
     assert old._through is run_inserted
+
+
+def test_an_owner_that_runs_all_of_its_children_is_refused_in_one_line():
+    with pytest.raises(ConfigError, match=r"'features.denseblock3' cannot hold a layer, as it runs its parts in a way"):
+        insert(models.densenet121(), ["features.denseblock3"], example=torch.rand(1, 3, 64, 64))

@@ -115,6 +115,14 @@ def test_any_module_of_another_ratio_stays_behind_as_a_whole(tmp_path, said, mod
     assert len(before) == len([*added_modules(fresh)])
 
 
+def test_a_trained_model_moves_into_itself_without_a_word_of_other_shapes(tmp_path, said):
+    model = YOLO("yolov8n-sgdm.yaml")
+    model.model = DetectionModel("yolov8n-sgdm.yaml", nc=3, verbose=False)
+    model.save(tmp_path / "last.pt")
+    DetectionModel("yolov8n-sgdm.yaml", nc=3, verbose=False).load(YOLO(tmp_path / "last.pt").model)
+    assert said[-1] == "ultralytics_sgdm: 391 of 391 pretrained tensors moved"
+
+
 def test_another_number_of_classes_is_named(checkpoint, said):
     _, stock = checkpoint("yolov6n", nc=20)
     model = DetectionModel("yolov6n-sgdm.yaml", nc=3, verbose=False)
@@ -263,7 +271,8 @@ def test_weights_follow_every_row_that_an_edit_by_hand_leaves(checkpoint, said, 
 def test_weights_follow_into_another_head_and_another_pyramid(checkpoint, said):
     file, stock = checkpoint("yolov8n")
     segment = YOLO("yolov8n-seg-sgdm.yaml").load(file).model
-    assert moved(segment, stock, {i: i for i in range(22)}) == [22]
+    assert moved(segment, stock, {i: i for i in range(23)}) == []  # Segment extends Detect
+    assert "355 of 355 pretrained tensors moved" in said[-1]
     pyramid = YOLO("yolov8n-p2-sgdm.yaml").load(file).model
     assert moved(pyramid, stock, {**{i: i for i in range(16)}, 16: 22, 18: 24, 19: 25, 21: 27})
     assert "pretrained tensors moved" in said[-1]

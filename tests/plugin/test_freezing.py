@@ -132,3 +132,25 @@ def test_a_layer_of_the_users_own_that_starts_at_zero_stays_trainable(tmp_path, 
     assert of(model, ["model.5"]) <= trainable(model, 10)
     torch.nn.init.ones_(model.model[5].conv.weight)
     assert not of(model, ["model.5"]) & trainable(model, 10)
+
+
+@pytest.mark.parametrize("freeze", [["8.sgdm.expand"], ["8.sgdm"], [8], 10])
+def test_a_part_of_an_untrained_module_stays_trainable_too(freeze, warnings):
+    model = YOLO("yolov8n-sgdm.yaml").model
+    assert of(model, ["model.8.sgdm"]) <= trainable(model, freeze)
+    assert "model.8.sgdm are untrained and stay trainable" in warnings.text
+
+
+def test_what_weights_did_not_bring_stays_trainable_whatever_its_values(tmp_path):
+    """An attention layer has neither BatchNorm nor a zero weight; a layer scale is a vector of zeros."""
+    pytest.importorskip("timm")
+    equip("yolov8n.yaml", module="se", at=8, out=tmp_path / "yolov8n-se.yaml")
+    stock = YOLO("yolov8n.yaml").model
+    first, second = (YOLO(tmp_path / "yolov8n-se.yaml").model for _ in range(2))
+    first.load(stock)
+    second.load(first)  # as a trainer does with a model that was loaded before
+    for model in (first, second):
+        assert of(model, ["model.9"]) <= trainable(model, 10)
+    vars(first).pop("sgdm_untrained")  # as training does
+    second.load(first)
+    assert not of(second, ["model.9"]) & trainable(second, 10)

@@ -11,9 +11,9 @@ import torch
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
 
-from ..configs import ATTENTION
 from ..errors import import_extra
 from .registry import register_layer
+from .timm_names import ATTENTION
 
 STARTS = ("timm", "identity")
 create_attn = import_extra("timm.layers", "compare").create_attn

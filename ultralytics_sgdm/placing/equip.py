@@ -10,78 +10,25 @@ from __future__ import annotations
 import inspect
 import re
 from collections.abc import Sequence
-from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import torch
 from ultralytics.nn import tasks
 
-from ..configs import ATTENTION, row_location
+from ..configs import row_location
 from ..errors import ConfigError, did_you_mean
 from ..nn.registry import find_layer, registered_layers
+from ..nn.timm_names import ATTENTION
+from .equipped import Equipped, replaces_stock
 from .outline import Feature, build_outline, count_parameters, read_features
-from .ratios import choose_ratios, join_ratios, match_parameters, parse_budget
-from .text import write_yaml
+from .ratios import choose_ratios, match_parameters, parse_budget
 from .weights import layer_names
 
 DEEPEST = "deepest"  # where maps are smallest and channels most, so a parameter costs least time and memory
 FIRST_STAGE = 3  # of a section; at P2 and before, a module costs most time and holds fewest parameters
 FIRST_REPLACED = 4  # stage from which RDConv replaces Conv
 PLAIN = ("Conv", "Bottleneck")  # a block if repeated, or if the head reads it: the stages of YOLOv3 and YOLOv6
-
-
-@dataclass(frozen=True)
-class Equipped:
-    """A model dictionary with modules in it, and what was done.
-
-    Attributes:
-        spec: Model dictionary as `yaml_model_load` returns it, equipped.
-        source: File name of the YAML that was equipped.
-        module: Layer that was added.
-        at: Selection of the places.
-        ratios: Razor ratio of each module; empty if they have none or keep their default.
-        places: Number of each row with a module, and the block behind which, or in whose place, it is.
-        inserted: Number of rows that were inserted.
-        parameters: Parameters of the model before, at the scale asked for.
-        added: Parameters that the modules add.
-        features: Output of each row.
-    """
-
-    spec: dict[str, Any]
-    source: str
-    module: str
-    at: str
-    ratios: tuple[float, ...]
-    places: dict[int, str]
-    inserted: int
-    parameters: int
-    added: int
-    features: list[Feature | None]
-
-    @property
-    def scale(self) -> str:
-        """The scale that the parameters are counted at, or an empty string if the model has none."""
-        return self.spec.get("scale") or next(iter(self.spec.get("scales") or {}), "")
-
-    def summary(self) -> str:
-        """Return what was added, where, and how many parameters it costs, in one line."""
-        rows: dict[str, list[str]] = {}
-        for i, block in self.places.items():
-            rows.setdefault(block, []).append(str(i))
-        how = "in place of" if _replaces(self.module) else "behind"
-        where = "; ".join(f"{how} {block} in layer{'s' * (len(i) > 1)} {', '.join(i)}" for block, i in rows.items())
-        ratio = f", ratio {join_ratios(self.ratios)}" if self.ratios else ""
-        scale = f" at scale {self.scale}" if self.scale else ""
-        cost = f"{self.added:+,} parameters ({self.added / self.parameters:+.1%}){scale}"
-        return f"{self.source}: {self.module} {where}{ratio}: {cost}"
-
-    def text(self, name: str) -> str:
-        """Return the YAML, commented, for a file of that name; the scale it was asked at is the first in it."""
-        options = [f"model={Path(self.source).name}", f"at={self.at}"]
-        options += [f"ratio={join_ratios(self.ratios)}"] if self.ratios else []
-        options += [] if self.module == "SGDM" else [f"module={self.module}"]
-        return write_yaml(self, name, options, _replaces(self.module))
 
 
 def equip(
@@ -121,6 +68,8 @@ def equip(
     spec = _load(model)
     rows = _rows(spec)
     numbers, candidates = _find_candidates(rows, module)
+    if not candidates and not re.search(r"\d", str(at)):  # before anything is built: a row may download weights
+        raise ConfigError(f"{spec['yaml_file']}: {module} has no place here: there are no {_describe_places(module)}")
     stock = build_outline(spec)
     features = read_features(stock)
     at, chosen = _choose(spec, at, module, candidates, numbers, features)
@@ -172,11 +121,6 @@ def equip_by_name(model: Path, module: str) -> Equipped:
     return equip(model, match_parameters(cls, channels, sgdm.added), module=module)
 
 
-def _replaces(module: str) -> bool:
-    entry = find_layer(module)
-    return entry is not None and getattr(entry.cls, "replaces_stock", False)
-
-
 def _check_new(path: Path) -> Path:
     if path.suffix not in (".yaml", ".yml"):
         raise ConfigError(f"out={path} must end in .yaml: it is the name that the model is trained by")
@@ -211,7 +155,7 @@ def _rows(spec: dict[str, Any]) -> list[list]:
 
 def _find_candidates(rows: list[list], module: str) -> tuple[set[int], set[int]]:
     """Return the rows at which a module may be placed by number, and those that sections and stages select."""
-    if _replaces(module):
+    if replaces_stock(module):
         entry = find_layer(module)
         plain = {
             i for i, (_, _, name, args) in enumerate(rows) if entry and name == entry.like.__name__ and len(args) < 4
@@ -246,11 +190,8 @@ def _choose(
     done |= {i for i in _find_candidates(equipped, module)[1] if rows[i][2] != equipped[i][2]}
     if at is None:
         late = [i for i in candidates if stage.get(i, 0) >= FIRST_REPLACED]
-        at = (
-            DEEPEST
-            if not _replaces(module) or not late
-            else ",".join(f"P{s}" for s in sorted({stage[i] for i in late}))
-        )
+        stages_of_late = ",".join(f"P{s}" for s in sorted({stage[i] for i in late})) or f"P{FIRST_REPLACED},P5"
+        at = stages_of_late if replaces_stock(module) else DEEPEST
     at = ",".join(part.strip() for part in (str(at).split(",") if isinstance(at, (str, int)) else map(str, at)))
     last, neck = len(rows) - 1, len(spec["backbone"])
     sections = {"backbone": range(min(neck, last)), "neck": range(neck, last)}
@@ -280,14 +221,18 @@ def _choose(
         raise ConfigError(f"{spec['yaml_file']}: the rows at={at} have {module} already")
     if not chosen:
         there = ", ".join(sorted({f"P{stage[i]}" for i in candidates | done if i in stage}))
-        what = "strided 3x3 Conv rows" if _replaces(module) else "blocks"
-        have = f"its stages with {what} are {there}" if there else f"it has no {what}; see docs/place.md"
+        what = _describe_places(module)
+        have = f"its stages with {what} are {there}" if there else f"it has no {what}"
         raise ConfigError(f"{spec['yaml_file']}: at={at} selects no row for {module}; {have}")
     return at, chosen
 
 
+def _describe_places(module: str) -> str:
+    return "strided 3x3 Conv rows" if replaces_stock(module) else "blocks"
+
+
 def _no_place(spec: dict[str, Any], i: int, module: str) -> ConfigError:
-    if _replaces(module):
+    if replaces_stock(module):
         return ConfigError(f"{row_location(spec, i)}: {module} replaces rows Conv, [c2, k, s] with an odd k alone")
     return ConfigError(
         f"{row_location(spec, i)}: {module} cannot be placed behind a row whose first argument is not c2"
@@ -299,7 +244,7 @@ def _put(
 ) -> tuple[dict[str, Any], list[int]]:
     """Return the model dictionary with the module at the chosen rows, and the rows where it is."""
     rows, module = _rows(spec), cls.__name__
-    replaced = chosen if _replaces(module) else []
+    replaced = chosen if replaces_stock(module) else []
     known = {name for name, _ in registered_layers()}
     composites = {i: f"{rows[i][2]}{module}" for i in chosen if f"{rows[i][2]}{module}" in known}
     inserted = set(chosen) - composites.keys() - set(replaced)

@@ -184,7 +184,11 @@ def _prove(model: nn.Module, name: str, layer: nn.Module, example: Any) -> None:
     The outputs must change, and gradients must reach the layer. A detector may find nothing in a random image; then the
     inputs of the model's parts are compared in place of its outputs.
     """
-    _, outputs, inputs = _observe(model, layer, example)
+    try:
+        _, outputs, inputs = _observe(model, layer, example)
+    except Exception as e:
+        why = f"{name!r} cannot hold a layer, as it runs its parts in a way of its own ({one_line(e)})"
+        raise ConfigError(f"{why}; choose a module inside or around it") from e
     state = {k: v.clone() for k, v in layer.state_dict().items()}
     try:
         with torch.enable_grad():

@@ -11,12 +11,15 @@ from collections import Counter, defaultdict
 from collections.abc import Collection, Iterable, Iterator, Mapping, Sequence
 from typing import Any, NamedTuple
 
+import torch
 from torch import Tensor, nn
 from ultralytics.nn import tasks
+from ultralytics.nn.modules import Detect
 
 from ..nn.registry import registered_layers
 
 IMAGE = -1  # the source of the first row
+UNTRAINED = "sgdm_untrained"  # attribute of a model: names of the added modules that loaded weights did not bring
 
 
 def added_modules(model: nn.Module) -> Iterator[tuple[str, nn.Module]]:
@@ -51,8 +54,22 @@ def is_untrained(norms: Iterable[nn.Module]) -> bool:
 
 def is_idle(module: nn.Module) -> bool:
     """Return whether an added module is as it was initialised: its BatchNorm is, or a weight or scale of it is zero."""
-    weights = (p for p in module.parameters() if p.dim() > 1 or p.numel() == 1)
+    weights = (p for name, p in module.named_parameters() if not name.endswith("bias"))
     return is_untrained(module.modules()) or any(not p.any() for p in weights)
+
+
+def find_untrained(source: nn.Module, model: nn.Module, given: Collection[str], pairs: Mapping[int, int]) -> set[str]:
+    """Return the added modules of `model` that weights did not bring, or brought as untrained as they were there.
+
+    Args:
+        source: The model that the weights are of.
+        model: The model after loading.
+        given: Names of the tensors that moved.
+        pairs: Row of the model for each aligned row of the weights.
+    """
+    fresh = {name for name, _ in added_modules(model) if not any(key.startswith(f"{name}.") for key in given)}
+    carried = rename(dict.fromkeys(getattr(source, UNTRAINED, ()), torch.empty(0)), pairs)
+    return fresh | {name for name, _ in added_modules(model) if name in carried}
 
 
 class Row(NamedTuple):
@@ -120,10 +137,16 @@ def align_rows(source: Sequence[Row], target: Sequence[Row]) -> dict[int, int]:
 
 def _similarity(a: Row, b: Row) -> int:
     if a.layer != b.layer:
-        return 0
+        return int(_is_head(a.layer) and _is_head(b.layer))
     if a.shapes != b.shapes:
         return 1
     return 8 if a.shapes else 2
+
+
+def _is_head(layer: str) -> bool:
+    """Return whether a layer is a detection head; Segment, Pose and OBB extend Detect and keep its branches."""
+    cls = getattr(tasks, layer, None)
+    return isinstance(cls, type) and issubclass(cls, Detect)
 
 
 def _same_sources(source: Sequence[Row], target: Sequence[Row], pairs: Mapping[int, int], i: int) -> bool:
@@ -152,11 +175,11 @@ def rename(state: Mapping[str, Tensor], pairs: Mapping[int, int]) -> dict[str, T
     """Return a state dictionary of `model.<row>.<name>` keys under the numbers of the aligned rows; others are gone."""
     renamed = {}
     for key, value in state.items():
-        match = re.fullmatch(r"model\.(\d+)\.(.+)", key)
+        match = re.fullmatch(r"model\.(\d+)(.*)", key)
         if match is None:
             renamed[key] = value
         elif int(match[1]) in pairs:
-            renamed[f"model.{pairs[int(match[1])]}.{match[2]}"] = value
+            renamed[f"model.{pairs[int(match[1])]}{match[2]}"] = value
     return renamed
 
 

@@ -17,7 +17,7 @@ from ultralytics.utils.torch_utils import unwrap_model
 
 from ..errors import ConfigError
 from ..placing.outline import count_parameters
-from ..placing.weights import added_modules, is_idle, is_untrained, stock_norms
+from ..placing.weights import UNTRAINED, added_modules, is_idle, is_untrained, stock_norms
 from .patching import wrap
 
 
@@ -30,7 +30,9 @@ def install() -> None:
 def _name_frozen(setup_model: Callable) -> Callable:
     def setup(self: BaseTrainer, *args: Any, **kwargs: Any) -> Any:
         checkpoint = setup_model(self, *args, **kwargs)
-        self.args.freeze = frozen_names(_student(self), self.args.freeze)
+        model = _student(self)
+        self.args.freeze = frozen_names(model, self.args.freeze)
+        vars(model).pop(UNTRAINED, None)  # from here on all that is not frozen is trained
         return checkpoint
 
     return setup
@@ -66,10 +68,11 @@ def frozen_names(model: nn.Module, freeze: Any) -> Any:
     if not isinstance(freeze, int) and not _is_list(freeze):
         raise ConfigError(f"freeze={freeze!r} must be 'stock', a number of rows, or a list of rows such as [0, 1, 2]")
     rows = range(freeze) if isinstance(freeze, int) else freeze
+    fresh = getattr(model, UNTRAINED, ())
     idle = [
         name
-        for name, m in added.items()
-        if is_idle(m) and any(name.startswith(f"model.{x}.") or name == f"model.{x}" for x in rows)
+        for name, module in added.items()
+        if (name in fresh or is_idle(module)) and any(_overlap(name, f"model.{x}") for x in rows)
     ]
     if not idle:
         return freeze
@@ -78,6 +81,11 @@ def frozen_names(model: nn.Module, freeze: Any) -> Any:
         "for the stock layers around them"
     )
     return [name for x in rows for name in _names_without(model, f"model.{x}", idle)]
+
+
+def _overlap(a: str, b: str) -> bool:
+    """Return whether one of two modules is, or holds, the other."""
+    return f"{a}.".startswith(f"{b}.") or f"{b}.".startswith(f"{a}.")
 
 
 def _freeze_stock(model: nn.Module, added: dict[str, nn.Module]) -> list[str]:
@@ -94,7 +102,7 @@ def _freeze_stock(model: nn.Module, added: dict[str, nn.Module]) -> list[str]:
 
 def _names_without(model: nn.Module, prefix: str, kept: list[str]) -> Iterator[str]:
     """Yield the names behind `model.` of the largest parts of a module that hold none of `kept`."""
-    if prefix in kept:
+    if any(f"{prefix}.".startswith(f"{name}.") for name in kept):
         return
     module = model.get_submodule(prefix) if prefix in dict(model.named_modules()) else None
     if module is None or not any(name.startswith(f"{prefix}.") for name in kept):

@@ -35,13 +35,16 @@ def _align(load: Callable) -> Callable:
         given = weights.rename(state, pairs)
         partial = weights.find_partial(given, self)
         left = {k: v for k, v in given.items() if k not in partial}
-        before = {k: v.clone() for k, v in self.state_dict().items() if k in given and v.shape != given[k].shape}
+        before = {k: v.clone() for k, v in self.state_dict().items() if k in left and v.shape != left[k].shape}
         renamed = copy.copy(source)
         renamed.float, renamed.state_dict = lambda: renamed, lambda: left
         load(self, renamed, *args, **kwargs)
+        own = self.state_dict()
+        moved = [k for k, v in left.items() if k in own and own[k].shape == v.shape]
+        setattr(self, weights.UNTRAINED, weights.find_untrained(source, self, moved, pairs))
         if _is_verbose(*args, **kwargs):
-            own = self.state_dict()
-            adapted = {k for k, v in before.items() if v.shape != own[k].shape or not torch.equal(v, own[k])}
+            # Ultralytics takes class rows that it matches by name out of `left`
+            adapted = sorted(k for k, v in before.items() if k in left and not torch.equal(v, own[k]))
             transfer = weights.Transfer(state, given, left, pairs, adapted, partial)
             LOGGER.info(f"ultralytics_sgdm: {weights.describe(transfer, self, [row.layer for row in rows])}")
 

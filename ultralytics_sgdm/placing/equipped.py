@@ -1,21 +1,81 @@
-"""The YAML text of an equipped model, with a header that says what was done and how to train it."""
+"""An equipped model: what was added where, and its YAML, with a header that says how to train it."""
 
 from __future__ import annotations
 
 import textwrap
 from collections.abc import Iterable, Iterator, Sequence
+from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import yaml
 
 from ..configs import with_scale
+from ..nn.registry import find_layer
+from .outline import Feature
+from .ratios import join_ratios
 
-if TYPE_CHECKING:
-    from .equip import Equipped
+
+def replaces_stock(module: str) -> bool:
+    """Return whether a layer takes the place of stock rows, as RDConv does of Conv rows."""
+    entry = find_layer(module)
+    return entry is not None and getattr(entry.cls, "replaces_stock", False)
 
 
-def write_yaml(equipped: Equipped, name: str, options: Sequence[str], replaced: bool) -> str:
+@dataclass(frozen=True)
+class Equipped:
+    """A model dictionary with modules in it, and what was done.
+
+    Attributes:
+        spec: Model dictionary as `yaml_model_load` returns it, equipped.
+        source: File name of the YAML that was equipped.
+        module: Layer that was added.
+        at: Selection of the places.
+        ratios: Razor ratio of each module; empty if they have none or keep their default.
+        places: Number of each row with a module, and the block behind which, or in whose place, it is.
+        inserted: Number of rows that were inserted.
+        parameters: Parameters of the model before, at the scale asked for.
+        added: Parameters that the modules add.
+        features: Output of each row.
+    """
+
+    spec: dict[str, Any]
+    source: str
+    module: str
+    at: str
+    ratios: tuple[float, ...]
+    places: dict[int, str]
+    inserted: int
+    parameters: int
+    added: int
+    features: list[Feature | None]
+
+    @property
+    def scale(self) -> str:
+        """The scale that the parameters are counted at, or an empty string if the model has none."""
+        return self.spec.get("scale") or next(iter(self.spec.get("scales") or {}), "")
+
+    def summary(self) -> str:
+        """Return what was added, where, and how many parameters it costs, in one line."""
+        rows: dict[str, list[str]] = {}
+        for i, block in self.places.items():
+            rows.setdefault(block, []).append(str(i))
+        how = "in place of" if replaces_stock(self.module) else "behind"
+        where = "; ".join(f"{how} {block} in layer{'s' * (len(i) > 1)} {', '.join(i)}" for block, i in rows.items())
+        ratio = f", ratio {join_ratios(self.ratios)}" if self.ratios else ""
+        scale = f" at scale {self.scale}" if self.scale else ""
+        cost = f"{self.added:+,} parameters ({self.added / self.parameters:+.1%}){scale}"
+        return f"{self.source}: {self.module} {where}{ratio}: {cost}"
+
+    def text(self, name: str) -> str:
+        """Return the YAML, commented, for a file of that name; the scale it was asked at is the first in it."""
+        options = [f"model={Path(self.source).name}", f"at={self.at}"]
+        options += [f"ratio={join_ratios(self.ratios)}"] if self.ratios else []
+        options += [] if self.module == "SGDM" else [f"module={self.module}"]
+        return _write(self, name, options, replaces_stock(self.module))
+
+
+def _write(equipped: Equipped, name: str, options: Sequence[str], replaced: bool) -> str:
     """Return the YAML of an equipped model.
 
     Args:
