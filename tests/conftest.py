@@ -37,7 +37,7 @@ def shell(tmp_path_factory):
     """Run a command line in a folder of its own, with Ultralytics settings of its own, and return what it printed."""
     home = tmp_path_factory.mktemp("home")
     environment = {
-        **os.environ,
+        **{k: v for k, v in os.environ.items() if k != "PYTEST_CURRENT_TEST"},  # as cfg.TESTS_RUNNING above
         "YOLO_CONFIG_DIR": str(home),
         "PYTHONPATH": os.pathsep.join([str(Path(__file__).parents[1]), os.environ.get("PYTHONPATH", "")]),
     }
