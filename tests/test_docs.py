@@ -141,6 +141,7 @@ def test_the_site_builds_strictly_without_network(shell, tmp_path):
     assert "insert" in (tmp_path / "site/reference/index.html").read_text(encoding="utf-8")
 
 
+@pytest.mark.long
 def test_the_notebook_is_that_of_its_script_and_runs(yolo, tmp_path, monkeypatch):
     jupytext, nbclient = pytest.importorskip("jupytext"), pytest.importorskip("nbclient")
     script = jupytext.read(ROOT / "examples/quickstart.py")

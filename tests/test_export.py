@@ -174,6 +174,7 @@ def layer(request):
     return randomize(request.param).eval()
 
 
+@pytest.mark.long
 def test_torch_compile_of_a_layer_for_all_sizes(layer):
     if isinstance(layer, RDConv) and layer.base.stride[0] > 1 and TorchVersion(torch.__version__) < "2.14":
         pytest.skip("torch 2.4 was seen to take the stride for a free size")

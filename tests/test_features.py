@@ -81,6 +81,7 @@ def test_training_with_a_teacher(folder, tmp_path):
     assert type(model.model).__name__ == "DetectionModel"
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_training_compiled(folder, tmp_path, monkeypatch):
     """Traced forward and backward as compile=True does; what generates code would need a compiler and minutes."""
@@ -95,6 +96,7 @@ def test_training_compiled(folder, tmp_path, monkeypatch):
     assert "DetectionModel" in compiled
 
 
+@pytest.mark.long
 @needs_qat
 def test_training_for_int8_and_its_export(folder, tmp_path):
     pytest.importorskip("modelopt.torch.quantization", reason="needs nvidia-modelopt", exc_type=ImportError)

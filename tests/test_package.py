@@ -71,6 +71,7 @@ def test_the_public_names_are_those_of_the_page():
     assert all(f"ultralytics_sgdm.{public}\n" in reference for public in ("SGDM", "RDConv", "equip", "insert"))
 
 
+@pytest.mark.long
 def test_tests_write_nothing_into_the_home_of_the_user(tmp_path):
     """One test of each kind, in a home of its own, which stays empty but for what Python itself keeps there."""
     environment = {k: v for k, v in os.environ.items() if not k.startswith(("YOLO", "PYTEST"))}

@@ -33,6 +33,7 @@ def test_benchmark_compares_with_the_first_model_and_leaves_the_users_files(shel
     assert "exists; choose another file" in shell(*command, cwd=tmp_path, status=2)
 
 
+@pytest.mark.long
 def test_a_layer_of_a_file_is_known(yolo, tmp_path):
     (tmp_path / "timed_layer.py").write_text(OWN)
     backbone = "[[-1, 1, Conv, [16, 3, 2]], [-1, 1, Timed, [16]]]"

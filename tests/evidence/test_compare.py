@@ -236,6 +236,7 @@ class Mine(nn.Conv2d):
 """
 
 
+@pytest.mark.long
 def test_layers_of_a_file_and_one_class_are_trained_and_a_run_that_fails_says_why(yolo, project):
     Path("own").mkdir()
     Path("own/my_layers.py").write_text(OWN)
@@ -253,6 +254,7 @@ def test_layers_of_a_file_and_one_class_are_trained_and_a_run_that_fails_says_wh
     assert "1 runs failed: tiny-0" in printed
 
 
+@pytest.mark.long
 def test_folds_and_a_plan_with_its_verdict(yolo, again, mistake):
     plan = {
         "question": "Is SGDM better on shapes?",

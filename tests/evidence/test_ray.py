@@ -20,6 +20,7 @@ def read_record(file):
     return {k: v for k, v in json.loads(file.read_text()).items() if k not in changing}
 
 
+@pytest.mark.long
 def test_results_over_ray_are_those_without_it_and_a_run_that_fails_is_reported(shell, project):
     (project / "blocked.yaml").write_text((project / "tiny.yaml").read_text())
     settings = ("data=data.yaml", "epochs=2", "imgsz=64", "workers=0", "device=cpu", "optimizer=SGD", "seeds=0")

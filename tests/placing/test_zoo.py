@@ -30,6 +30,7 @@ def test_the_document_lists_every_family_task_and_scale():
     assert list(CELLS) == [name for names in FAMILIES.values() for name in names]
 
 
+@pytest.mark.long
 def test_the_document_says_what_the_command_prints(capsys):
     zoo.models()
     printed = capsys.readouterr().out

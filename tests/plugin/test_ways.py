@@ -97,6 +97,7 @@ def test_a_trainer_of_ones_own(folder, options, tmp_path):
     assert_frozen(folder, tmp_path / "run/weights/last.pt")
 
 
+@pytest.mark.long
 def test_workers_of_several_gpus(shell, folder, options, tmp_path):
     """What Ultralytics writes for them, run on one CPU, though no callback of anyone is left."""
     overrides = {**options, "model": str(folder / "sgdm.pt"), "freeze": "stock"}
@@ -105,6 +106,7 @@ def test_workers_of_several_gpus(shell, folder, options, tmp_path):
     assert_frozen(folder, tmp_path / "run/weights/last.pt")
 
 
+@pytest.mark.long
 def test_the_command_line_started_for_several_data_sets(folder, options, tmp_path):
     YOLO(folder / "sgdm.pt").train(freeze="stock", **{**options, "data": [options["data"]], "name": None})
     assert_frozen(folder, tmp_path / "multitrain/small/weights/last.pt")
