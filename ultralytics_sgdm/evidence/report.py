@@ -243,7 +243,7 @@ def plot(comparison: Comparison) -> bytes:
     axes.invert_yaxis()
     over = "seeds and images" if comparison.analysis else "seeds"
     reference = model_of(comparison.runs[0])
-    axes.set_xlabel(f"{METRIC}, mAP points above {reference}: seeds, mean, 95 % interval over {over}")
+    axes.set_xlabel(f"{METRIC}, mAP points above {reference}\nseeds, mean, and 95 % interval over {over}")
     figure.savefig(file := io.BytesIO(), dpi=120)
     plt.close(figure)
     return file.getvalue()
