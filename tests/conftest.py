@@ -19,6 +19,7 @@ from ultralytics.nn.modules import Conv
 
 from ultralytics_sgdm import cli
 from ultralytics_sgdm.configs import CFG
+from ultralytics_sgdm.nn import registry
 
 HUNG = 1200  # seconds: what takes longer does not end
 
@@ -30,6 +31,11 @@ cfg.SETTINGS["runs_dir"] = f"{os.environ['YOLO_CONFIG_DIR']}/runs"
 def _state(monkeypatch):
     torch.manual_seed(0)
     monkeypatch.setattr(Conv, "default_act", Conv.default_act)  # a YAML with `activation` sets it for the process
+    before = set(registry._layers)
+    yield
+    for name in set(registry._layers) - before:
+        if not registry._layers[name].cls.__module__.startswith("ultralytics_sgdm."):
+            del registry._layers[name]  # a test's own layer, which no worker of another test could import
 
 
 @pytest.fixture(scope="session")

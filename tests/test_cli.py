@@ -53,6 +53,7 @@ def test_help_of_a_command_says_what_each_argument_means(command, name, tmp_path
     assert not list(tmp_path.iterdir())
 
 
+@pytest.mark.long
 @pytest.mark.slow
 def test_help_of_a_script_changes_nothing(shell, tmp_path):
     scripts = (Path(__file__).parents[1] / "scripts").glob("*.py")

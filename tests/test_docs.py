@@ -98,7 +98,12 @@ def run_line(line, monkeypatch):
         assert not e.code, line
 
 
-@pytest.mark.parametrize("page", [p for p in PAGES if blocks(p)], ids=lambda p: p.relative_to(ROOT).as_posix())
+def of_page(page):
+    long = [pytest.mark.long] if page.parent.name == "howto" else []
+    return pytest.param(page, marks=long, id=page.relative_to(ROOT).as_posix())
+
+
+@pytest.mark.parametrize("page", [of_page(p) for p in PAGES if blocks(p)])
 def test_every_block_of_a_page_runs(page, place, monkeypatch):
     space = {"__name__": "page"}
     for kind, text in blocks(page):

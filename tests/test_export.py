@@ -77,6 +77,7 @@ def test_fixed_onnx_of_every_shipped_detector(any_detector):
     assert same(run(file, x), expected(any_detector, x))
 
 
+@pytest.mark.long
 def test_dynamic_onnx_of_every_shipped_detector(any_detector):
     file, graph = export(any_detector, dynamic=True)
     assert computed_weights(graph) == []

@@ -131,6 +131,7 @@ def test_training_goes_on_after_sigkill_in_the_middle_of_an_epoch(yolo, shell, f
     assert epochs(run) == [1, 2, 3]
 
 
+@pytest.mark.long
 def test_every_stock_tensor_moves_with_pretrained(yolo, folder):
     stock = YOLO("yolov8n.yaml")
     stock.model = DetectionModel("yolov8n.yaml", nc=6, verbose=False)

@@ -42,7 +42,9 @@ def address():
     server.server_close()
 
 
-@pytest.mark.parametrize("options", [{"dynamic": True}, {"nms": True}], ids=["dynamic", "fixed, nms"])
+@pytest.mark.parametrize(
+    "options", [pytest.param({"dynamic": True}, marks=pytest.mark.long), {"nms": True}], ids=["dynamic", "nms"]
+)
 def test_boxes_of_the_page_are_those_of_the_script(address, tmp_path, options):
     pytest.importorskip("onnxruntime")
     model = YOLO(save_detector("yolov8n-sgdm.yaml", tmp_path)).export(format="onnx", imgsz=160, **options)

@@ -49,6 +49,7 @@ def convert_until(step, *arguments, **options):
     return process.exitcode != 0
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("images", PLACING)
 @pytest.mark.parametrize("empty", [False, True])
 def test_a_conversion_may_be_killed_at_every_step(src, tmp_path, images, empty, caplog):

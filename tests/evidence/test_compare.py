@@ -110,7 +110,7 @@ def test_no_figure_is_reported_under_another_recipe(again, mistake, command):
     assert record("tiny-0")["parameters"] != before["parameters"]
 
 
-@pytest.mark.parametrize("by", [signal.SIGKILL, signal.SIGINT])
+@pytest.mark.parametrize("by", [pytest.param(signal.SIGKILL, marks=pytest.mark.long), signal.SIGINT])
 def test_a_stopped_command_takes_its_runs_along_and_says_how_to_go_on(project, shell, by):
     driver = subprocess.Popen(
         [sys.executable, "-m", "ultralytics_sgdm", "sgdm", *arguments(epochs=300, seeds=7, out="killed")],

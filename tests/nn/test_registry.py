@@ -6,11 +6,6 @@ from ultralytics_sgdm import register_layer
 from ultralytics_sgdm.nn import registry
 
 
-@pytest.fixture(autouse=True)
-def _restore(monkeypatch):
-    monkeypatch.setattr(registry, "_layers", dict(registry._layers))
-
-
 def make(name, module="mine"):
     return type(name, (nn.Module,), {"__module__": module, "__qualname__": name})
 

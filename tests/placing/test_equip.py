@@ -14,7 +14,6 @@ from ultralytics.utils import ROOT
 from ultralytics_sgdm import equip, register_layer
 from ultralytics_sgdm.configs import CFG, list_shipped, split_suffix
 from ultralytics_sgdm.errors import ConfigError
-from ultralytics_sgdm.nn import registry
 from ultralytics_sgdm.placing import zoo
 from ultralytics_sgdm.placing.outline import build_outline, count_gflops, count_parameters, read_features
 
@@ -29,9 +28,8 @@ class Plain1x1(nn.Conv2d):
 
 
 @pytest.fixture
-def own_layer(monkeypatch):
+def own_layer():
     """Register the user's own layer for one test."""
-    monkeypatch.setattr(registry, "_layers", dict(registry._layers))
     register_layer(Plain1x1)
 
 

@@ -112,9 +112,8 @@ def test_stock_layers_without_weights_are_warned_of(warnings):
     assert "random" not in warnings.text
 
 
-def test_a_layer_of_the_users_own_that_starts_at_zero_stays_trainable(tmp_path, monkeypatch):
+def test_a_layer_of_the_users_own_that_starts_at_zero_stays_trainable(tmp_path):
     from ultralytics_sgdm import register_layer
-    from ultralytics_sgdm.nn import registry
 
     class Scale(nn.Module):
         def __init__(self, c1, c2):
@@ -125,7 +124,6 @@ def test_a_layer_of_the_users_own_that_starts_at_zero_stays_trainable(tmp_path, 
         def forward(self, x):
             return x + self.conv(x)
 
-    monkeypatch.setattr(registry, "_layers", dict(registry._layers))
     register_layer(Scale)
     equip("yolov8n.yaml", module="Scale", at=4, out=tmp_path / "yolov8n-mine.yaml")
     model = YOLO(tmp_path / "yolov8n-mine.yaml").model
