@@ -1,7 +1,7 @@
 # make demo      set up, then train, validate, predict and export a small SGDM detector
 # make test      set up, then lint and test
 # make quick     the tests of less than a minute
-# make long      the tests of minutes, which make test leaves out
+# make long      the longer tests, which make test leaves out
 # make lint      style and types: what the pre-commit hook and CI run
 # make docs      build the site into site/
 # make browser   bring Chromium (apt-get) and the page's packages (npm), which tests/test_web.py needs

@@ -143,6 +143,7 @@ def test_every_stock_tensor_moves_with_pretrained(yolo, folder):
     assert moved < of
 
 
+@pytest.mark.long
 def test_two_processes_give_the_gradients_of_one(tmp_path):
     model, batch, file = Backbone(), torch.rand(4, 3, 64, 64, dtype=torch.double), tmp_path / "gradients.pt"
     torch.multiprocessing.spawn(gradients_of_half, (find_free_network_port(), model, batch, file), nprocs=2)

@@ -63,6 +63,7 @@ def assert_frozen(folder, trained):
     assert stock == 0 and added > 0
 
 
+@pytest.mark.long
 def test_a_script_that_never_imports_us(shell, folder, tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("onnxruntime")
@@ -144,6 +145,7 @@ def test_tuning(folder, options, tmp_path):
     assert_frozen(folder, tmp_path / "run/weights/last.pt")
 
 
+@pytest.mark.long
 def test_the_command_of_tuning_knows_us_with_a_stock_model(shell, tmp_path):
     from ultralytics.cfg import _YOLO_CLI_COMMAND
 
