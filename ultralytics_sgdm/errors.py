@@ -32,6 +32,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).partition(", but expected one of:")[0][:300]
 
 
+def how_to_install(extra: str) -> str:
+    """Return the command that installs an extra of this package, which is on no package index."""
+    return f"in the clone, pip install '.[{extra}]'"
+
+
 def import_extra(module: str, extra: str) -> ModuleType:
     """Import and return a module that needs an optional dependency.
 
@@ -46,4 +51,4 @@ def import_extra(module: str, extra: str) -> ModuleType:
         return importlib.import_module(module)
     except ModuleNotFoundError as e:
         package = (e.name or module).partition(".")[0]
-        raise ConfigError(f"this needs {package}: in the clone, pip install '.[{extra}]'") from e
+        raise ConfigError(f"this needs {package}: {how_to_install(extra)}") from e

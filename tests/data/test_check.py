@@ -161,7 +161,7 @@ def test_what_is_not_looked_for_has_no_number(folder, monkeypatch, caplog):
     monkeypatch.setitem(sys.modules, "imagehash", None)
     said = check_set("own.yaml")
     assert said["near duplicates"] is said["near duplicate pairs"] is None
-    assert "near duplicates: not looked for (pip install 'ultralytics-sgdm[check]')" in caplog.text
+    assert "near duplicates: not looked for (in the clone, pip install '.[check]')" in caplog.text
     assert "near duplicates: 0" not in caplog.text
 
 

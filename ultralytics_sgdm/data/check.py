@@ -28,7 +28,7 @@ from ultralytics.utils import ASSETS, LOGGER
 from ultralytics.utils.files import increment_path
 from ultralytics.utils.patches import imread
 
-from ..errors import ConfigError, one_line
+from ..errors import ConfigError, how_to_install, one_line
 from ..files import sha256
 from .dataset import map_threads, pluralize, shorten
 from .folders import name_disk_errors
@@ -111,7 +111,7 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
     lines = _format_report(report, list(names.values()), imgsz)
     lines += [f"the same image: {len(shared):,}", *(f"  {line}" for line in shorten(list(shared)))]
     if alike is None:
-        missing = "near=0" if not near else "only one split" if hasher else "pip install 'ultralytics-sgdm[check]'"
+        missing = "near=0" if not near else "only one split" if hasher else how_to_install("check")
         lines.append(f"near duplicates: not looked for ({missing})")
     else:
         lines += [f"near duplicates: {pairs:,}", *(f"  {line}" for line in shorten(alike))]
