@@ -97,6 +97,7 @@ def test_a_traceback_shows_the_lines_of_ultralytics(model_yaml):
         (5, [-1, 1, "SGDM", []], "c2 is missing; the row is written SGDM, [c2, ratio=3, kernels="),
         (5, [-1, 1, "SGDM", [-8]], "c2 must be a number of channels above 0, got -8"),
         (5, [-1, 1, "SGDM", ["wide"]], "c2 must be a number of channels above 0, got 'wide'"),
+        (5, [-1, 1, "SGDM", ["0"]], "c2 must be a number of channels above 0, got '0'"),
         (5, [-1, 1, "SGDM", [64, 3, [[1, 99999]]]], "each width in kernels must be at most 255"),
         (5, [-1, 1, "Conv", ["wide", 3, 2]], "'<' not supported"),
         (4, [-1, 6, "Deep", [256, 1, 2, 3]], "; the row is written Deep, [c2]"),

@@ -166,13 +166,19 @@ def _find_problem(row: Any, i: int) -> str | None:
         if not isinstance(j, int) or j >= i or j < -max(i, 1):
             return f"the first entry names earlier layers, from 0 to {i - 1} or -1 (the one before), got {j!r}"
     if find_layer(name):
-        known = isinstance(args[0], str) and args[0] in {"nc", *map(str, range(10**4))} if args else False
-        if not args or not (known or (isinstance(args[0], (int, float)) and args[0] > 0)):
+        if not args or not _is_channels(args[0]):
             got = f"must be a number of channels above 0, got {args[0]!r}" if args else "is missing"
             return f"c2 {got}; the row is written {write_signature(name)}"
     elif "." not in name and not hasattr(tasks, name):
         return f"unknown module {name!r}{did_you_mean(name, _layer_names())}"
     return None
+
+
+def _is_channels(value: Any) -> bool:
+    """Return whether a row's c2 is a number above 0, as text too, or `nc`; the parser evaluates text."""
+    if isinstance(value, str):
+        return value == "nc" or (value.isdecimal() and int(value) > 0)
+    return isinstance(value, (int, float)) and value > 0
 
 
 def write_signature(name: str) -> str:
