@@ -11,7 +11,8 @@ from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import ROOT
 
-from ultralytics_sgdm import equip, register_layer
+from ultralytics_sgdm import cli, equip, register_layer
+from ultralytics_sgdm.commands import parse
 from ultralytics_sgdm.configs import CFG, list_shipped, split_suffix
 from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.placing import zoo
@@ -208,6 +209,26 @@ def test_a_budget_is_met_by_a_ratio_for_each_place(budget, at):
     assert equipped.added == pytest.approx(goal, rel=0.03)
     again = equip("yolov8n.yaml", equipped.ratios, at)
     assert (again.added, again.spec["head"]) == (equipped.added, equipped.spec["head"])
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"ratio": (3, 4), "at": "P5"},
+        {"budget": "250k", "at": "P4,P5"},
+        {"module": "RDConv", "ratio": 8},
+        {"module": "se"},
+        {"module": "se", "start": "identity", "at": "backbone"},
+    ],
+    ids=str,
+)
+def test_the_command_in_the_header_gives_the_file(options):
+    if options.get("module") == "se":
+        pytest.importorskip("timm")
+    text = equip("yolov8s.yaml", **options).text("mine.yaml")
+    command = re.search(r"yolo sgdm equip (.+?) out=mine.yaml", re.sub(r"\n#\s+", " ", text))[1]
+    arguments, given = parse("equip", cli.equip, command.split())
+    assert equip(*arguments, **given).text("mine.yaml") == text
 
 
 @pytest.mark.parametrize("name", ["yolov8s.yaml", "yolov6n.yaml", "yolov3-tiny.yaml", "yolo26m.yaml"])

@@ -92,6 +92,7 @@ def equip(
         module=module,
         at=at,
         ratios=ratios,
+        start=start,
         places={place: rows[i][2] for i, place in zip(chosen, places, strict=True)},
         inserted=len(_rows(new)) - len(rows),
         parameters=count_parameters(stock),

@@ -32,6 +32,7 @@ class Equipped:
         module: Layer that was added.
         at: Selection of the places.
         ratios: Razor ratio of each module; empty if they have none or keep their default.
+        start: Their argument `start`, or None for its default.
         places: Number of each row with a module, and the block behind which, or in whose place, it is.
         inserted: Number of rows that were inserted.
         parameters: Parameters of the model before, at the scale asked for.
@@ -44,6 +45,7 @@ class Equipped:
     module: str
     at: str
     ratios: tuple[float, ...]
+    start: str | None
     places: dict[int, str]
     inserted: int
     parameters: int
@@ -72,6 +74,7 @@ class Equipped:
         options = [f"model={Path(self.source).name}", f"at={self.at}"]
         options += [f"ratio={join_ratios(self.ratios)}"] if self.ratios else []
         options += [] if self.module == "SGDM" else [f"module={self.module}"]
+        options += [] if self.start is None else [f"start={self.start}"]
         return _write(self, name, options, replaces_stock(self.module))
 
 

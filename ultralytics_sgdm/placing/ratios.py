@@ -67,12 +67,16 @@ def choose_ratios(
     if "ratio" not in inspect.signature(cls).parameters or (getattr(cls, "replaces_stock", False) and budget):
         raise ConfigError(f"module={cls.__name__} does not take {'ratio= or budget=' if not budget else 'budget='}")
     if ratio is not None:
-        given = (ratio,) if isinstance(ratio, (int, float)) else tuple(ratio)
-        ratios = tuple(int(r) if r == int(r) else r for r in given)  # as a person writes them
+        ratios = _simplify((ratio,) if isinstance(ratio, (int, float)) else ratio)
         if len(ratios) not in (1, len(channels)):
             raise ConfigError(f"ratio={join_ratios(ratios)}: give one, or one for each of the {len(channels)} places")
         return ratios * len(channels) if len(ratios) == 1 else ratios
-    return _meet_budget(cls, channels, budget or 0)
+    return _simplify(_meet_budget(cls, channels, budget or 0))
+
+
+def _simplify(ratios: Sequence[float]) -> tuple[float, ...]:
+    """Return ratios as a person writes them: 11 in place of 11.0."""
+    return tuple(int(r) if r == int(r) else r for r in ratios)
 
 
 def _meet_budget(cls: Any, channels: list[int], budget: float) -> tuple[float, ...]:
