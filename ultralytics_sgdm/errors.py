@@ -32,6 +32,11 @@ def one_line(error: BaseException) -> str:
     return " ".join(str(error).split()).partition(", but expected one of:")[0][:300]
 
 
+def pluralize(number: int, noun: str) -> str:
+    """Return a number with its noun: "1 box", "2 boxes"."""
+    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('x') else 's'}"
+
+
 def how_to_install(extra: str) -> str:
     """Return the command that installs an extra of this package, which is on no package index."""
     return f"in the clone, pip install '.[{extra}]'"

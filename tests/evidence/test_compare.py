@@ -251,7 +251,7 @@ def test_layers_of_a_file_and_one_class_are_trained_and_a_run_that_fails_says_wh
         Path("res/mine-0.json").unlink()
     printed = yolo("sgdm", *arguments("tiny.yaml", optimizer="SGDD", seeds=0, out="new"), cwd=project, status=1)
     assert "tiny-0: failed, see" in printed and ".log: NotImplementedError: Optimizer 'SGDD' not found" in printed
-    assert "1 runs failed: tiny-0" in printed
+    assert "1 run failed: tiny-0" in printed
 
 
 @pytest.mark.long

@@ -79,7 +79,7 @@ def test_a_model_with_some_of_the_seeds_is_compared_over_those_that_both_have(wr
 def test_intervals_of_a_plan_count_the_models_that_have_no_run_yet(write_records):
     folder = write_records(a=(0.10, 0.12, 0.15), b=(0.12, 0.141, 0.172))
     few, many = make_report(folder, "a", "b"), make_report(folder, "a", "b", "c", "d", "e")
-    assert "95 % intervals of 1 differences" in few and "95 % intervals of 4 differences" in many
+    assert "95 % intervals of 1 difference," in few and "95 % intervals of 4 differences" in many
     assert "- c: undecided: 0 of 3 planned seeds" in many
 
 

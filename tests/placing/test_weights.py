@@ -293,7 +293,7 @@ def test_freezing_stock_trains_the_added_parts_alone(yolo, checkpoint, tmp_path)
     trained = sum(
         p.numel() for m in YOLO("yolo11n-sgdm.yaml").model.modules() if type(m) is SGDM for p in m.parameters()
     )
-    assert f"freeze=stock: 3 modules train, {trained:,} of " in out
+    assert f"freeze=stock trains 3 modules, {trained:,} of " in out
 
     saved = torch.load(tmp_path / "run/weights/last.pt", weights_only=False)
     assert {"0", "8.cv1", "23"} <= {*saved["train_args"]["freeze"]}

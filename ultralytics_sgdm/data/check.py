@@ -28,9 +28,9 @@ from ultralytics.utils import ASSETS, LOGGER
 from ultralytics.utils.files import increment_path
 from ultralytics.utils.patches import imread
 
-from ..errors import ConfigError, how_to_install, one_line
+from ..errors import ConfigError, how_to_install, one_line, pluralize
 from ..files import sha256
-from .dataset import map_threads, pluralize, shorten
+from .dataset import map_threads, shorten
 from .folders import name_disk_errors
 from .images import find_label, inspect_image
 from .yolo import count_classes, format_classes, format_row

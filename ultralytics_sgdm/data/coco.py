@@ -18,9 +18,9 @@ from typing import Any, NamedTuple
 import numpy as np
 from ultralytics.utils import LOGGER
 
-from ..errors import ConfigError
+from ..errors import ConfigError, pluralize
 from ..files import sha256
-from .dataset import Object, Sample, Split, convert_boxes, map_threads, pluralize, read_classes, shorten_text
+from .dataset import Object, Sample, Split, convert_boxes, map_threads, read_classes, shorten_text
 from .folders import check_arguments
 from .images import check_id, inspect_image
 from .yolo import write_dataset

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 
 from ultralytics.utils import NUM_THREADS, TQDM
 
-from ..errors import ConfigError
+from ..errors import ConfigError, pluralize
 from .folders import read_text
 
 SHOWN = 20  # lines of a kind that are printed
@@ -144,11 +144,6 @@ def read_classes(classes: str | Sequence[str] | None) -> list[str] | None:
     if repeated := [name for name in names if names.count(name) > 1]:
         raise ConfigError(f"classes={classes}: {repeated[0]!r} is there twice")
     return names
-
-
-def pluralize(number: int, noun: str) -> str:
-    """Return a number with its noun: "1 box", "2 boxes"."""
-    return f"{number:,} {noun}{'' if number == 1 else 'es' if noun.endswith('x') else 's'}"
 
 
 def shorten(lines: Sequence[str]) -> list[str]:

@@ -16,8 +16,8 @@ from typing import Any
 
 from ultralytics.data.utils import IMG_FORMATS
 
-from ..errors import ConfigError
-from .dataset import Sample, Split, convert_boxes, map_threads, pluralize, read_classes, shorten_text, split_items
+from ..errors import ConfigError, pluralize
+from .dataset import Sample, Split, convert_boxes, map_threads, read_classes, shorten_text, split_items
 from .folders import CHOICES, check_arguments, read_text
 from .images import check_id, inspect_image
 from .voc_xml import LARGEST, read_xml

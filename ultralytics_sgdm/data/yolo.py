@@ -18,8 +18,8 @@ from typing import Any
 import yaml
 from ultralytics.utils import LOGGER, TQDM
 
-from ..errors import ConfigError, did_you_mean
-from .dataset import Object, Sample, Split, pluralize, shorten
+from ..errors import ConfigError, did_you_mean, pluralize
+from .dataset import Object, Sample, Split, shorten
 from .folders import create_folder, place_file
 from .images import find_label
 

@@ -7,7 +7,7 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, import_extra
+from ..errors import ConfigError, import_extra, pluralize
 from ..files import write_atomic
 from . import plan as plans
 from . import records, report
@@ -99,7 +99,9 @@ def compare(
                 raise
             if failed:
                 names = ", ".join(failed)
-                print(f"error: {len(failed)} runs failed: {names}; fix what their logs say", file=sys.stderr)
+                print(
+                    f"error: {pluralize(len(failed), 'run')} failed: {names}; fix what their logs say", file=sys.stderr
+                )
                 return 1
             print(report.write(out, planned, own))
     return 0

@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 from matplotlib import pyplot as plt
 
-from ..errors import ConfigError, import_extra
+from ..errors import ConfigError, import_extra, pluralize
 from ..files import write_atomic
 from . import plan as plans
 from . import records, statistics
@@ -187,10 +187,14 @@ def summarize(comparison: Comparison) -> Any:
 def describe_power(comparison: Comparison) -> list[str]:
     """Return lines on what the comparison can show: warnings, noise floor, spread, and seeds needed."""
     analysis, variants, found = comparison.analysis, comparison.variants, list(comparison.differences.values())
-    lines = [f"Simultaneous 95 % intervals of {variants} differences, and p adjusted likewise (Bonferroni)."]
+    lines = [
+        f"Simultaneous 95 % intervals of {pluralize(variants, 'difference')}, and p adjusted likewise (Bonferroni)."
+    ]
     least = min(map(len, found), default=0)
     if least < statistics.FEW_SEEDS:
-        lines.append(f"Warning: an interval rests on {least} seeds; below {statistics.FEW_SEEDS} it is a guess.")
+        lines.append(
+            f"Warning: an interval rests on {pluralize(least, 'seed')}; below {statistics.FEW_SEEDS} it is a guess."
+        )
     if analysis is None:
         lines.append("Warning: no detections at hand, so intervals are over seeds alone: they hold for these images.")
     elif analysis["groups"] < statistics.FEW_IMAGES:

@@ -13,7 +13,7 @@ from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, import_extra
+from ..errors import ConfigError, import_extra, pluralize
 from . import records
 from .train import Task, run
 
@@ -96,7 +96,7 @@ def run_over_ray(tasks: Sequence[tuple[Task, Path]], address: str, command: str)
             task, file = pending.pop(reference)
             try:
                 records.write(ray.get(reference), file)
-                print(f"{task.name}: done, {len(pending)} runs left", flush=True)
+                print(f"{task.name}: done, {pluralize(len(pending), 'run')} left", flush=True)
             except ray.exceptions.RayError as e:
                 print(f"{task.name}: failed: {str(e).strip().splitlines()[-1]}", flush=True)
                 failed.append(task.name)

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import Detect
 
+from ..errors import pluralize
 from ..nn.registry import registered_layers
 
 IMAGE = -1  # the source of the first row
@@ -230,7 +231,7 @@ def describe(transfer: Transfer, model: tasks.BaseModel, layers: Sequence[str]) 
     moved = len(given) - len(unknown) - len(unfit) - len(partial)
     text = f"{moved} of {len(state)} pretrained tensors moved"
     if shifted := sum(i != j for i, j in pairs.items()):
-        text += f", {shifted} rows of them to rows of another number"
+        text += f", {pluralize(shifted, 'row')} of them to rows of another number"
     if adapted:
         text += f", {len(adapted)} of them converted to another shape ({_shorten(list(adapted))})"
     if unfit:

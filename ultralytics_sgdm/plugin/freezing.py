@@ -15,7 +15,7 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils import LOGGER
 from ultralytics.utils.torch_utils import unwrap_model
 
-from ..errors import ConfigError
+from ..errors import ConfigError, pluralize
 from ..placing.outline import count_parameters
 from ..placing.weights import UNTRAINED, added_modules, is_idle, is_untrained, stock_norms
 from .patching import wrap
@@ -96,7 +96,9 @@ def _freeze_stock(model: nn.Module, added: dict[str, nn.Module]) -> list[str]:
             "freeze=stock: the stock layers have random weights and keep them; load weights with pretrained="
         )
     trained = sum(p.numel() for p in {id(p): p for m in added.values() for p in m.parameters()}.values())
-    LOGGER.info(f"freeze=stock: {len(added)} modules train, {trained:,} of {count_parameters(model):,} parameters")
+    LOGGER.info(
+        f"freeze=stock trains {pluralize(len(added), 'module')}, {trained:,} of {count_parameters(model):,} parameters"
+    )
     return list(_names_without(model, "model", [*added]))
 
 
