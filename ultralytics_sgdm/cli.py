@@ -12,10 +12,9 @@ import platform
 import shutil
 import sys
 from collections.abc import Callable, Sequence
-from importlib.metadata import PackageNotFoundError, version
+from importlib.metadata import distributions
 from pathlib import Path
 
-import torch
 import ultralytics
 from ultralytics import cfg
 
@@ -25,10 +24,9 @@ from .deploy.predict_onnx import InputError
 from .errors import ConfigError, did_you_mean
 from .nn.registry import identity, registered_layers
 from .placing import equip as placing
-from .plugin.names import our_names
 
 STOPPED = 130  # exit status of a command that Ctrl-C ended, as a shell has it
-REPORTED = ("torchvision", "numpy", "opencv-python", "onnx", "onnxruntime", "timm", "ray")
+REPORTED = ("torch", "torchvision", "numpy", "opencv-python", "onnx", "onnxruntime", "timm", "ray")
 
 
 def equip(
@@ -40,26 +38,16 @@ def equip(
     start: str | None = None,
     out: str | None = None,
 ) -> None:
-    """Put SGDM, or another registered layer, into a model YAML.
-
-    Args:
-        model: YAML of a model, of Ultralytics or your own; a scale letter in its name is the scale that counts.
-        ratio: Razor ratio, larger means fewer parameters; one, or one for each place (default for SGDM: 2.25; on
-            YOLOv5: 1.5,1.6).
-        at: Where, separated by commas: sections (backbone, neck), stages (P2, P3, ..., deepest), numbers of layers
-            (default: deepest; for RDConv, the strided 3x3 Conv rows from P4 on).
-        module: Registered layer (`yolo sgdm layers` lists them), or one of timm (se, eca, gc, ...). RDConv replaces
-            Conv rows, others go behind blocks.
-        budget: Parameters to add, such as 190000 or 0.19M, in place of a ratio.
-        start: "identity" to let timm's attention layers (se, eca, gc, ...) start as the identity.
-        out: YAML file to write (default: print it).
-    """
+    """As `placing.equip.equip`, whose docstring is the help."""
     equipped = placing.equip(model, ratio, at, module, budget, start, out)
     if out is None:
         print(equipped.text(f"{Path(equipped.source).stem}-{module.lower()}.yaml"), end="")
         print(equipped.summary(), file=sys.stderr)
     else:
         print(f"{equipped.summary()}\nwritten to {out}")
+
+
+equip.__doc__ = placing.equip.__doc__
 
 
 def layers() -> None:
@@ -126,8 +114,10 @@ def run_command(argv: Sequence[str]) -> int:
 
 def checks() -> None:
     """Print what a bug report needs: versions, system, and whose `yolo` command is first on PATH."""
-    print(f"\nultralytics_sgdm {__version__}, Ultralytics {ultralytics.__version__}, torch {torch.__version__}")
-    print(f"Python {platform.python_version()} on {platform.platform()}, {_others()}")
+    installed = {package.metadata["Name"]: package.version for package in distributions()}
+    versions = ", ".join(f"{name} {installed.get(name, 'not installed')}" for name in REPORTED)
+    print(f"\nultralytics_sgdm {__version__}, Ultralytics {ultralytics.__version__}, {versions}")
+    print(f"Python {platform.python_version()} on {platform.platform()}")
     script = shutil.which("yolo")
     if script is None:
         print("yolo: none on PATH; use yolo-sgdm or python -m ultralytics_sgdm")
@@ -135,16 +125,6 @@ def checks() -> None:
         print(f"yolo: {script}, of ultralytics_sgdm")
     else:
         print(f"yolo: {script}, not of ultralytics_sgdm: it does not know our layers; use yolo-sgdm")
-
-
-def _others() -> str:
-    found = []
-    for package in REPORTED:
-        try:
-            found.append(f"{package} {version(package)}")
-        except PackageNotFoundError:
-            found.append(f"no {package}")
-    return ", ".join(found)
 
 
 def main(argv: Sequence[str] | None = None) -> None:
@@ -157,6 +137,8 @@ def main(argv: Sequence[str] | None = None) -> None:
     try:
         if argv[:1] == ["sgdm"]:
             sys.exit(run_command(argv[1:]))
+        if argv and argv[0] in COMMANDS.keys() - cfg.MODES - {"check"}:  # `yolo check` is Ultralytics' own
+            raise ConfigError(f"'yolo {argv[0]}' is not a command; did you mean 'yolo sgdm {argv[0]}'?")
         cfg.entrypoint()
         if argv[:1] in (["checks"], ["check"]):
             checks()
@@ -168,38 +150,10 @@ def main(argv: Sequence[str] | None = None) -> None:
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
     except Exception as e:
-        mistake = _mistake(e) or _missing_file(e, argv)
+        mistake: BaseException | None = e
+        while mistake is not None and not isinstance(mistake, (ConfigError, InputError)):
+            mistake = mistake.__cause__
         if mistake is None:
             raise
-        hint = _ours(argv) if isinstance(mistake, SyntaxError) else ""
-        print(f"error: {str(mistake).partition(chr(10))[0].rstrip() + hint if hint else mistake}", file=sys.stderr)
+        print(f"error: {mistake}", file=sys.stderr)
         sys.exit(2)
-
-
-def _mistake(error: BaseException | None) -> BaseException | None:
-    """Return a mistake of the user: the error of ours that `error` is or was raised from, or an argument's syntax."""
-    if isinstance(error, SyntaxError) and error.filename is None:
-        return error
-    while error is not None and not isinstance(error, (ConfigError, InputError)):
-        error = error.__cause__
-    return error
-
-
-def _ours(argv: Sequence[str]) -> str:
-    """Return a hint at `yolo sgdm` if a command line that Ultralytics refuses begins like one of ours."""
-    name = argv[0].casefold() if argv else ""
-    return (
-        f"; did you mean 'yolo sgdm {name}'?" if name in COMMANDS.keys() - cfg.MODES else did_you_mean(name, ["sgdm"])
-    )
-
-
-def _missing_file(error: Exception, argv: Sequence[str]) -> ConfigError | None:
-    """Return the argument whose file Ultralytics did not find, as a line."""
-    if isinstance(error, FileNotFoundError):
-        for argument in argv:
-            name, _, value = argument.partition("=")
-            meant = value == error.filename or str(error).startswith((f"{value} ", f"'{value}' "))
-            if value and meant and not Path(value).exists():
-                near = did_you_mean(value, our_names()) if name == "model" and not Path(value).suffix else ""
-                return ConfigError(f"{name}={value}: no such file{near}")
-    return None

@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import inspect
 import re
-import textwrap
 import types
 import typing
 from collections.abc import Callable, Sequence
@@ -106,34 +105,22 @@ def _convert(key: str, hint: Any, text: str) -> Any:
 
 
 def write_usage(name: str, function: Callable[..., object]) -> str:
-    """Return the line that shows how a command is written."""
+    """Return the line that shows how a command is written, with the defaults of its arguments."""
     words = [name]
-    for k, p in inspect.signature(function).parameters.items():
+    for key, p in inspect.signature(function).parameters.items():
         if p.kind is p.VAR_POSITIONAL:
-            words.append(f"{k.upper()} ...")
+            words.append(f"{key.upper()} ...")
         elif p.kind is p.VAR_KEYWORD:
             words.append("[key=value ...]")
         elif p.default is p.empty:
-            words.append(k.upper() if p.kind is p.POSITIONAL_OR_KEYWORD else f"{k}=")
+            words.append(key.upper() if p.kind is p.POSITIONAL_OR_KEYWORD else f"{key}=")
         else:
-            words.append(f"[{k}=]")
+            words.append(f"[{key}={'' if p.default is None else p.default}]")
     return " ".join(words)
 
 
 def write_help(name: str, function: Callable[..., object]) -> str:
-    """Return what a command does and takes, each argument with its meaning and default, from its docstring."""
+    """Return what a command does and takes, from its docstring."""
     text, _, rest = (inspect.getdoc(function) or "").partition("\nArgs:\n")
-    lines = [f"usage: {write_usage(name, function)}", "", text.strip()]
-    parameters = inspect.signature(function).parameters
-    found = re.findall(r"^ {4}\*{0,2}(\w+): (.*(?:\n {8}.*)*)", re.split(r"\n(?=\S)", f"\n{rest}")[0], re.M)
-    lines += ["", "arguments:"] if found else []
-    width = 4 + max((len(key) for key, _ in found), default=0)
-    for key, meaning in found:
-        p = parameters[key]
-        default = p.default
-        shown = ",".join(map(str, default)) if isinstance(default, (list, tuple)) else default
-        said = "" if default in (p.empty, None, "") or "(default" in meaning else f" (default: {shown})"
-        label = key if p.kind in (p.VAR_POSITIONAL, p.VAR_KEYWORD) else f"{key}="
-        meaning = f"  {label:<{width}}{' '.join(meaning.split())}{said}"
-        lines += textwrap.wrap(meaning, 110, subsequent_indent=" " * (width + 2), break_on_hyphens=False)
-    return "\n".join(lines)
+    arguments = re.split(r"\n(?=\S)", rest)[0].rstrip()
+    return "\n".join([f"usage: {write_usage(name, function)}", "", text.strip(), "", arguments]).rstrip()

@@ -20,8 +20,8 @@ BASELINES = {
 }
 MODULES = {"sgdm": "SGDM", "rdconv": "RDConv", **BASELINES}  # layer that a suffix of a model's name adds
 _SUFFIX = re.compile(rf"(.+?)-({'|'.join(MODULES)})")
-_SCALE = re.compile(r"(yolo(?:e-)?v?\d+|rtdetr-?)([a-z])(?=[-.])")
-NO_WEIGHTS = "there are no published weights of this model; train it from stock weights"
+SCALED = re.compile(r"(yolo(?:e-)?v?\d+|rtdetr)-?([a-z])(?=[-.])")  # a name with the letter of a scale or size
+_SCALE = re.compile(r"(yolo(?:e-)?v?\d+)([nslmx]?)(?=[-.])")  # where Ultralytics reads a scale
 
 
 def list_shipped(kind: str) -> list[Path]:
@@ -31,18 +31,18 @@ def list_shipped(kind: str) -> list[Path]:
 
 def scale_of(name: str) -> str:
     """Return the scale letter of a model's name, or an empty string."""
-    match = _SCALE.match(name)
+    match = SCALED.match(name)
     return match[2] if match else ""
 
 
 def without_scale(name: str) -> str:
     """Return a model's name without its scale letter: `yolov8n-sgdm.yaml` gives `yolov8-sgdm.yaml`."""
-    return re.sub(r"(yolo(?:e-)?v?\d+)[nslmx](?=[-.])", r"\1", name, count=1)
+    return _SCALE.sub(r"\1", name, count=1)
 
 
 def with_scale(name: str, scale: str) -> str:
     """Return a model's name with the scale letter put in: `yolov8-sgdm.yaml`, `n` gives `yolov8n-sgdm.yaml`."""
-    return re.sub(r"(yolo(?:e-)?v?\d+)(?=[-.])", rf"\g<1>{scale}", name, count=1)
+    return _SCALE.sub(lambda match: match[1] + (match[2] or scale), name, count=1)
 
 
 def split_suffix(name: str | Path) -> tuple[Path, str] | None:

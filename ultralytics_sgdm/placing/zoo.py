@@ -11,7 +11,7 @@ from typing import NamedTuple
 from ultralytics.nn import tasks
 from ultralytics.utils import ROOT
 
-from ..configs import BASELINES, list_shipped, scale_of, stock_name, with_scale
+from ..configs import BASELINES, SCALED, list_shipped, scale_of, stock_name, with_scale
 from ..errors import ConfigError
 from ..files import write_atomic
 from ..nn.registry import find_layer
@@ -20,7 +20,6 @@ from .outline import build_outline, count_gflops, count_parameters
 
 SCALES = "tnsmbclex"  # by size
 _STOCK = re.compile(r"(yolov?\d+|rtdetr)-?[a-z]?(-(seg|pose|obb|cls))?(-p[26])?")
-_SCALED = re.compile(r"(yolov?\d+|rtdetr)-?([a-z])(?=[-.])")
 
 
 class Row(NamedTuple):
@@ -36,7 +35,7 @@ class Row(NamedTuple):
 
 def family_of(name: str) -> str:
     """Return the name of a model's family: `yolov9t-seg-sgdm.yaml` gives `yolov9-seg-sgdm`."""
-    return Path(_SCALED.sub(r"\1", name, count=1)).stem
+    return Path(SCALED.sub(r"\1", name, count=1)).stem
 
 
 def list_families() -> dict[str, list[str]]:

@@ -17,7 +17,16 @@ from ultralytics.nn import tasks
 from ultralytics.utils import ROOT, checks, downloads
 
 from .. import plugin
-from ..configs import MODULES, NO_WEIGHTS, find_our_yaml, find_yaml, list_shipped, split_suffix, with_scale
+from ..configs import (
+    MODULES,
+    find_our_yaml,
+    find_yaml,
+    list_shipped,
+    scale_of,
+    split_suffix,
+    with_scale,
+    without_scale,
+)
 from ..errors import ConfigError
 from ..placing.equip import equip_by_name
 from .patching import wrap
@@ -64,28 +73,22 @@ def _refuse_weights(attempt_download_asset: Callable) -> Callable:
         equipped = split_suffix(name) if name.endswith(".pt") and "://" not in name else None
         if equipped and not Path(name).exists():
             yaml, stock = Path(name).with_suffix(".yaml").name, equipped[0].name
-            raise ConfigError(f"{name}: {NO_WEIGHTS}, with model={yaml} pretrained={stock}")
+            raise ConfigError(
+                f"{name}: there are no published weights of this model; train it from stock weights, with model={yaml} "
+                f"pretrained={stock}"
+            )
         return attempt_download_asset(file, *args, **kwargs)
 
     return download
 
 
 def _suggest(name: str, error: Exception) -> Exception:
-    """Return the error for a name that is close to one of this package; for any other name, Ultralytics' own."""
-    near = difflib.get_close_matches(Path(name).name, [*our_names(), *_stock_names()], 1, cutoff=0.8)
-    return (
-        ConfigError(f"{name!r} does not exist; did you mean {near[0]!r}?") if near and near[0] in our_names() else error
-    )
-
-
-def our_names() -> set[str]:
-    """Return the names of the YAMLs that this package adds."""
-    stock = [file.stem for file in (ROOT / "cfg/models").rglob("*.yaml")]
-    equipped = {f"{stem}-{suffix}.yaml" for stem in stock for suffix in MODULES}
-    scaled = {with_scale(name, scale) for name in equipped for scale in ("", *"nsmlx")}
-    return scaled | {file.name for kind in ("models", "datasets") for file in list_shipped(kind)}
-
-
-def _stock_names() -> set[str]:
-    names = {file.name for file in (ROOT / "cfg").rglob("*.yaml")}
-    return names | {with_scale(name, scale) for name in names for scale in "nsmlx"}
+    """Return the error for a name that is closest to one of this package; for any other name, Ultralytics' own."""
+    stock = {file.name for file in (ROOT / "cfg").rglob("*.yaml")}
+    ours = {file.name for kind in ("models", "datasets") for file in list_shipped(kind)}
+    ours |= {f"{Path(model).stem}-{suffix}.yaml" for model in stock for suffix in MODULES}
+    bare = Path(name).name
+    near = difflib.get_close_matches(without_scale(bare), [*ours, *stock], 1, cutoff=0.8)
+    if not near or near[0] not in ours:
+        return error
+    return ConfigError(f"{name!r} does not exist; did you mean {with_scale(near[0], scale_of(bare))!r}?")
