@@ -13,6 +13,8 @@ from torch import nn
 from ultralytics.nn import tasks
 from ultralytics.nn.modules import Conv
 
+from ..errors import ConfigError, did_you_mean
+
 Layer = TypeVar("Layer", bound=type[nn.Module])
 
 
@@ -111,3 +113,16 @@ def find_layer(name: str) -> Registered | None:
     if name not in _layers and name in _providers:
         importlib.import_module(_providers[name])
     return _layers.get(name)
+
+
+def require_layer(name: str) -> Registered:
+    """Return the entry of a layer as `find_layer` does.
+
+    Raises:
+        ConfigError: If there is none; the message names the ones there are.
+    """
+    entry = find_layer(name)
+    if entry is None:
+        hint = did_you_mean(name, [*_layers, *_providers]) or f"; registered are {', '.join(sorted(_layers))}"
+        raise ConfigError(f"module={name!r} is not a registered layer{hint}")
+    return entry

@@ -18,8 +18,7 @@ from ultralytics.nn import tasks
 
 from ..configs import row_location
 from ..errors import ConfigError, did_you_mean
-from ..nn.registry import find_layer, registered_layers
-from ..nn.timm_names import ATTENTION
+from ..nn.registry import registered_layers, require_layer
 from .equipped import Equipped, replaces_stock
 from .outline import Feature, build_outline, count_parameters, read_features
 from .ratios import choose_ratios, match_parameters, parse_budget
@@ -61,7 +60,7 @@ def equip(
         ConfigError: If an argument is wrong, there is no place for the module, or `out` exists.
     """
     target = None if out is None else _check_new(Path(out))
-    cls = _find_class(module)
+    cls = require_layer(str(module)).cls
     if ratio is not None and budget is not None:
         raise ConfigError("give ratio= or budget=, not both: one follows from the other")
     goal = None if budget is None else parse_budget(budget)
@@ -114,7 +113,7 @@ def equip_by_name(model: Path, module: str) -> Equipped:
     Raises:
         ConfigError: As `equip` does, or if a package that the layer needs is not installed.
     """
-    cls = _find_class(module)
+    cls = require_layer(str(module)).cls
     if not getattr(cls, "match_sgdm", False):
         return equip(model, module=module)
     sgdm = equip(model)
@@ -130,15 +129,6 @@ def _check_new(path: Path) -> Path:
     if not path.parent.is_dir():
         raise ConfigError(f"out={path}: there is no folder {path.parent}")
     return path
-
-
-def _find_class(name: str) -> type[torch.nn.Module]:
-    entry = find_layer(str(name))
-    if entry is None:
-        layers = [*(layer for layer, _ in registered_layers()), *ATTENTION]
-        allowed = did_you_mean(str(name), layers) or f"; registered are {', '.join(layers)}"
-        raise ConfigError(f"module={name!r} is not a registered layer{allowed}")
-    return entry.cls
 
 
 def _load(model: str | Path) -> dict[str, Any]:
@@ -157,10 +147,8 @@ def _rows(spec: dict[str, Any]) -> list[list]:
 def _find_candidates(rows: list[list], module: str) -> tuple[set[int], set[int]]:
     """Return the rows at which a module may be placed by number, and those that sections and stages select."""
     if replaces_stock(module):
-        entry = find_layer(module)
-        plain = {
-            i for i, (_, _, name, args) in enumerate(rows) if entry and name == entry.like.__name__ and len(args) < 4
-        }
+        stock = require_layer(module).like.__name__
+        plain = {i for i, (_, _, name, args) in enumerate(rows) if name == stock and len(args) < 4}
         numbers = {i for i in plain if i and len(rows[i][3]) > 1 and isinstance(k := rows[i][3][1], int) and k % 2}
         return numbers, {i for i in numbers if rows[i][3][1:] == [3, 2]}
     names = {name for name, _ in registered_layers()}

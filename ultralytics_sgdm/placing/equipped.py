@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import textwrap
-from collections.abc import Iterable, Iterator, Sequence
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -11,15 +11,14 @@ from typing import Any
 import yaml
 
 from ..configs import with_scale
-from ..nn.registry import find_layer
+from ..nn.registry import require_layer
 from .outline import Feature
 from .ratios import join_ratios
 
 
 def replaces_stock(module: str) -> bool:
-    """Return whether a layer takes the place of stock rows, as RDConv does of Conv rows."""
-    entry = find_layer(module)
-    return entry is not None and getattr(entry.cls, "replaces_stock", False)
+    """Return whether a registered layer takes the place of stock rows, as RDConv does of Conv rows."""
+    return getattr(require_layer(module).cls, "replaces_stock", False)
 
 
 @dataclass(frozen=True)
@@ -75,39 +74,27 @@ class Equipped:
         options += [f"ratio={join_ratios(self.ratios)}"] if self.ratios else []
         options += [] if self.module == "SGDM" else [f"module={self.module}"]
         options += [] if self.start is None else [f"start={self.start}"]
-        return _write(self, name, options, replaces_stock(self.module))
+        lines = [*_comment(_header(self, name, " ".join(options))), ""]
+        spec = {k: v for k, v in self.spec.items() if k not in ("scale", "yaml_file", "backbone", "head")}
+        if spec.get("scales") and self.scale in spec["scales"]:
+            spec["scales"] = {self.scale: spec["scales"][self.scale], **spec["scales"]}
+        notes = {"nc": " # classes; the dataset's number replaces it", "scales": " # [depth, width, max_channels]"}
+        for key, value in spec.items():
+            if isinstance(value, dict):
+                lines += [f"{key}:{notes.get(key, '')}", *(f"  {k}: {_flow(v)}" for k, v in value.items())]
+            else:
+                lines.append(f"{key}: {_flow(value)}{notes.get(key, '')}")
+        return "\n".join([*lines, *_rows(self)]) + "\n"
 
 
-def _write(equipped: Equipped, name: str, options: Sequence[str], replaced: bool) -> str:
-    """Return the YAML of an equipped model.
-
-    Args:
-        equipped: The model.
-        name: File name that the header names.
-        options: Arguments of the `equip` command that gives it.
-        replaced: Whether stock rows were replaced, whose weights cannot transfer.
-    """
-    lines = [*_comment(_header(equipped, name, options, replaced)), ""]
-    spec = {k: v for k, v in equipped.spec.items() if k not in ("scale", "yaml_file", "backbone", "head")}
-    if spec.get("scales") and equipped.scale in spec["scales"]:
-        spec["scales"] = {equipped.scale: spec["scales"][equipped.scale], **spec["scales"]}
-    notes = {"nc": " # classes; the dataset's number replaces it", "scales": " # [depth, width, max_channels]"}
-    for key, value in spec.items():
-        if isinstance(value, dict):
-            lines += [f"{key}:{notes.get(key, '')}", *(f"  {k}: {_flow(v)}" for k, v in value.items())]
-        else:
-            lines.append(f"{key}: {_flow(value)}{notes.get(key, '')}")
-    return "\n".join([*lines, *_rows(equipped)]) + "\n"
-
-
-def _header(equipped: Equipped, name: str, options: Sequence[str], replaced: bool) -> Iterator[str]:
+def _header(equipped: Equipped, name: str, options: str) -> Iterator[str]:
     source = Path(equipped.source)
     weights = Path(with_scale(source.name, equipped.scale)).stem
     yield f"{equipped.summary()}. Written by"
-    yield f"  yolo sgdm equip {' '.join(options)} out={name}"
+    yield f"  yolo sgdm equip {options} out={name}"
     yield "and trained, from the weights of the model without the modules if you have them, by"
     yield f"  yolo train model={with_scale(name, equipped.scale)} pretrained={weights}.pt"
-    if replaced:
+    if replaces_stock(equipped.module):
         yield f"The weights of {source.name} transfer except those of the replaced rows."
     elif equipped.inserted:
         yield f"Inserted rows shift the layers of {source.name} behind them; its weights follow when loaded."

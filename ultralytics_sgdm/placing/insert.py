@@ -19,7 +19,7 @@ from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
 
 from ..errors import ConfigError, did_you_mean, one_line
-from ..nn.registry import find_layer, registered_layers
+from ..nn.registry import require_layer
 
 Model = TypeVar("Model", bound=nn.Module)
 CHILD = "sgdm"  # name of the inserted layer inside the chosen module
@@ -61,7 +61,8 @@ def insert(
     named = dict(model.named_modules())
     for name in wanted:
         _check_place(model, named, name)
-    cls = _find_class(module, wanted)
+    cls = require_layer(module).cls
+    _check_options(module, cls, wanted)
     channels = _find_channels(model, {name: named[name] for name in wanted}, example)
     built = {}
     for name, options in wanted.items():
@@ -122,17 +123,11 @@ def _check_place(model: nn.Module, named: Mapping[str, nn.Module], name: str) ->
             raise ConfigError(f"{name!r} is {other!r} too, so a layer behind it would be used twice; choose another")
 
 
-def _find_class(name: str, wanted: Mapping[str, Mapping[str, Any]]) -> type[nn.Module]:
-    entry = find_layer(name)
-    if entry is None:
-        layers = [layer for layer, _ in registered_layers()]
-        raise ConfigError(f"module={name!r} is not a registered layer; registered are {', '.join(layers)}")
-    options = list(inspect.signature(entry.cls).parameters)[2:]
+def _check_options(name: str, cls: type[nn.Module], wanted: Mapping[str, Mapping[str, Any]]) -> None:
+    options = list(inspect.signature(cls).parameters)[2:]
     for place, given in wanted.items():
-        for key in given:
-            if key not in options:
-                raise ConfigError(f"{place!r}: {name} has no option {key!r}, its options are {', '.join(options)}")
-    return entry.cls
+        if unknown := [key for key in given if key not in options]:
+            raise ConfigError(f"{place!r}: {name} has no option {unknown[0]!r}, its options are {', '.join(options)}")
 
 
 def _find_channels(model: nn.Module, chosen: Mapping[str, nn.Module], example: Any) -> dict[str, int]:

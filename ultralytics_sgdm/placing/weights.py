@@ -197,59 +197,42 @@ def find_partial(given: Mapping[str, Tensor], model: nn.Module) -> list[str]:
     return list(found)
 
 
-class Transfer(NamedTuple):
-    """What `describe` reports of a transfer.
-
-    Attributes:
-        state: Tensors of the weights, under their own names.
-        given: Those of aligned rows, under the names of the model.
-        left: Those of `given` that Ultralytics did not match by class name.
-        pairs: Row of the model for each aligned row of the weights.
-        adapted: Tensors of another shape that Ultralytics converted, as for other input channels.
-        partial: Tensors that stayed behind because the rest of their module did.
-    """
-
-    state: Mapping[str, Tensor]
-    given: Mapping[str, Tensor]
-    left: Mapping[str, Tensor]
-    pairs: Mapping[int, int]
-    adapted: Collection[str]
-    partial: Sequence[str]
-
-
-def describe(transfer: Transfer, model: tasks.BaseModel, layers: Sequence[str]) -> str:
+def describe(
+    model: tasks.BaseModel,
+    layers: Sequence[str],
+    state: Mapping[str, Tensor],
+    given: Mapping[str, Tensor],
+    pairs: Mapping[int, int],
+    adapted: Sequence[str],
+    stayed: Mapping[str, Sequence[str]],
+) -> str:
     """Return one line on what moved into `model`, and what did not and why.
 
     Args:
-        transfer: The transfer.
         model: The model after loading.
         layers: Layer of each row of the weights.
+        state: Tensors of the weights, under their own names.
+        given: Those of aligned rows, under the names of the model.
+        pairs: Row of the model for each aligned row of the weights.
+        adapted: Tensors of another shape that Ultralytics converted, as for other input channels.
+        stayed: Those of `given` that did not move, by the reason.
     """
-    own, (state, given, left, pairs, adapted, partial) = model.state_dict(), transfer
-    unknown = [k for k in left if k not in own]
-    unfit = [k for k in left if k in own and own[k].shape != left[k].shape and k not in adapted]
-    moved = len(given) - len(unknown) - len(unfit) - len(partial)
-    text = f"{moved} of {len(state)} pretrained tensors moved"
+    text = f"{len(given) - sum(map(len, stayed.values()))} of {len(state)} pretrained tensors moved"
     if shifted := sum(i != j for i, j in pairs.items()):
         text += f", {pluralize(shifted, 'row')} of them to rows of another number"
     if adapted:
-        text += f", {len(adapted)} of them converted to another shape ({_shorten(list(adapted))})"
-    if unfit:
-        text += f"; {len(unfit)} did not because the shape differs ({_shorten(unfit)})"
-    if partial:
-        text += f"; {len(partial)} did not because the rest of their module does not fit ({_shorten(partial)})"
-    if unknown:
-        text += f"; {len(unknown)} did not because the model has no such tensor ({_shorten(unknown)})"
+        text += f", {len(adapted)} of them converted to another shape ({_shorten(adapted)})"
+    for reason, names in stayed.items():
+        if names:
+            text += f"; {len(names)} did not because {reason} ({_shorten(names)})"
     behind = Counter(int(match[1]) for k in state if (match := re.match(r"model\.(\d+)\.", k)))
     if rows := [f"{i} ({layers[i]})" for i in sorted(behind.keys() - pairs.keys())]:
         count = sum(behind[i] for i in behind.keys() - pairs.keys())
         text += f"; {count} did not because the model has no counterpart of their rows {', '.join(rows)}"
-    if new := own.keys() - given.keys():
-        names = [name for name, _ in added_modules(model)]
-        added = Counter(
-            type(m).__name__ for name, m in added_modules(model) if any(k.startswith(f"{name}.") for k in new)
-        )
-        stock = {int(k.split(".")[1]) for k in new if not any(k.startswith(f"{name}.") for name in names)}
+    if new := model.state_dict().keys() - given.keys():
+        inside = {m: {k for k in new if k.startswith(f"{name}.")} for name, m in added_modules(model)}
+        added = Counter(type(m).__name__ for m, names in inside.items() if names)
+        stock = {int(k.split(".")[1]) for k in new.difference(*inside.values())}
         kinds = [f"{n} {kind}" for kind, n in added.items()]
         kinds += [f"row {i}, {type(model.model[i]).__name__}" for i in sorted(stock)]
         text += f"; {len(new)} tensors of the model are new{f' ({_shorten(kinds, 8)})' if kinds else ''}"

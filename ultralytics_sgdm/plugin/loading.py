@@ -42,14 +42,15 @@ def _align(load: Callable) -> Callable:
         own = self.state_dict()
         moved = [k for k, v in left.items() if k in own and own[k].shape == v.shape]
         setattr(self, weights.UNTRAINED, weights.find_untrained(source, self, moved, pairs))
-        if _is_verbose(*args, **kwargs):
+        if kwargs.get("verbose", args[0] if args else True):
             # Ultralytics takes class rows that it matches by name out of `left`
             adapted = sorted(k for k, v in before.items() if k in left and not torch.equal(v, own[k]))
-            transfer = weights.Transfer(state, given, left, pairs, adapted, partial)
-            LOGGER.info(f"ultralytics_sgdm: {weights.describe(transfer, self, [row.layer for row in rows])}")
+            stayed = {
+                "the shape differs": [k for k in left if k in own and k not in moved and k not in adapted],
+                "the rest of their module does not fit": partial,
+                "the model has no such tensor": [k for k in left if k not in own],
+            }
+            layers = [row.layer for row in rows]
+            LOGGER.info(f"ultralytics_sgdm: {weights.describe(self, layers, state, given, pairs, adapted, stayed)}")
 
     return load_aligned
-
-
-def _is_verbose(verbose: bool = True, *_: Any, **__: Any) -> bool:
-    return verbose
