@@ -17,7 +17,7 @@ from ultralytics import YOLO
 from ultralytics_sgdm import SGDM, configs, equip
 from ultralytics_sgdm.nn.registry import find_layer
 from ultralytics_sgdm.placing.equip import equip_by_name
-from ultralytics_sgdm.placing.outline import count_parameters
+from ultralytics.utils.torch_utils import get_num_params as count_parameters
 
 pytest.importorskip("timm")
 from ultralytics_sgdm.evidence import baselines

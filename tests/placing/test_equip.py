@@ -10,13 +10,14 @@ from ultralytics import YOLO
 from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import ROOT
+from ultralytics.utils.torch_utils import get_num_params
 
 from ultralytics_sgdm import cli, equip, register_layer
 from ultralytics_sgdm.commands import parse
 from ultralytics_sgdm.configs import CFG, list_shipped, split_suffix
 from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.placing import zoo
-from ultralytics_sgdm.placing.outline import build_outline, count_gflops, count_parameters, read_features
+from ultralytics_sgdm.placing.outline import build_outline, count_gflops, read_features
 
 STOCK = sorted(f.name for f in (ROOT / "cfg/models").rglob("*.yaml") if not re.search("resnet|seg|pose|obb", f.stem))
 
@@ -237,7 +238,7 @@ def test_the_file_says_what_the_dictionary_says_and_keeps_the_scale(name, tmp_pa
     equipped = equip(name, out=file)
     assert yaml.safe_load(file.read_text()) == {k: equipped.spec[k] for k in yaml.safe_load(file.read_text())}
     again = tasks.yaml_model_load(file)
-    assert count_parameters(build_outline(again)) == equipped.parameters + equipped.added
+    assert get_num_params(build_outline(again)) == equipped.parameters + equipped.added
     comments = [line for line in file.read_text().splitlines() if line.startswith("#")]
     assert any("yolo train model=my.yaml" in line for line in comments)
     assert all(len(line) <= 120 for line in comments)
@@ -252,14 +253,14 @@ def test_a_users_own_yaml_and_its_equipped_name(tmp_path):
     model = YOLO(name).model
     assert type(model.model[3]).__name__ == "C2fSGDM"
     equip(source, ratio=1, out=name)  # a file of that name is what counts
-    assert count_parameters(YOLO(name).model) > count_parameters(model)
+    assert get_num_params(YOLO(name).model) > get_num_params(model)
 
 
 def test_names_of_stock_models_resolve_with_scale_and_task():
     model = YOLO("yolo11s-seg-sgdm.yaml")
     assert model.task == "segment"
     assert model.model.yaml["yaml_file"] == "yolo11s-seg-sgdm.yaml" and model.model.yaml["scale"] == "s"
-    assert count_parameters(model.model) == count_parameters(build_outline(equip("yolo11s-seg.yaml").spec))
+    assert get_num_params(model.model) == get_num_params(build_outline(equip("yolo11s-seg.yaml").spec))
 
 
 @pytest.mark.slow
@@ -325,7 +326,7 @@ def test_the_skeleton_counts_and_measures_as_the_model_does():
         model, outline = YOLO(name).model, build_outline(tasks.yaml_model_load(name))
         read = [read_features(outline)[j].stage for j in outline.model[-1].f]
         assert [2**stage for stage in read] == model.stride.tolist()
-        assert count_parameters(outline) == count_parameters(model)
+        assert get_num_params(outline) == get_num_params(model)
         assert count_gflops(outline) == pytest.approx(get_flops(model), rel=1e-6)
 
 

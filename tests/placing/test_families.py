@@ -6,11 +6,11 @@ from helpers import close
 from test_zoo import documented
 from ultralytics import RTDETR, YOLO
 from ultralytics.cfg import get_cfg
+from ultralytics.utils.torch_utils import get_num_params
 
 from ultralytics_sgdm import SGDM
 from ultralytics_sgdm.configs import stock_name
 from ultralytics_sgdm.placing import zoo
-from ultralytics_sgdm.placing.outline import count_parameters
 
 pytestmark = pytest.mark.slow
 
@@ -57,9 +57,9 @@ def test_starts_as_stock_takes_a_training_step_and_fuses(name):
     assert ours.task == stock.task
     task, stock, model = ours.task, stock.model, ours.model
     assert documented(name) == [
-        count_parameters(stock),
-        count_parameters(model),
-        count_parameters(model) - count_parameters(stock),
+        get_num_params(stock),
+        get_num_params(model),
+        get_num_params(model) - get_num_params(stock),
     ]
     for m in stock.modules():
         if isinstance(m, torch.nn.BatchNorm2d):

@@ -172,7 +172,7 @@ class ChannelsLast(nn.Module):
         (
             lambda: nn.Sequential(Children(nn.Conv2d(3, 32, 1))),
             ["0"],
-            "'0': the output of a layer behind it does not reach the model's output",
+            "'0': no gradient from the model's output reaches a layer behind it",
         ),
         (ChannelsLast, ["last"], r"'last' gives \(B, H, W, C\), a layer needs \(B, C, H, W\)"),
         (lambda: nn.Sequential(nn.Linear(3, 4)), ["0"], "Sequential failed in a forward pass .* give example="),
@@ -268,8 +268,8 @@ def test_a_timm_network_whose_features_are_taken_by_hooks():
 @pytest.mark.parametrize(
     ("make", "message"),
     [
-        (lambda: Features(detach=True), "'body': no gradient reaches a layer behind it"),
-        (lambda: Discarding(), "'body': the output of a layer behind it does not reach the model's output"),
+        (lambda: Features(detach=True), "'body': no gradient from the model's output reaches a layer behind it"),
+        (lambda: Discarding(), "'body': no gradient from the model's output reaches a layer behind it"),
     ],
 )
 def test_a_layer_that_nothing_reads_or_trains_is_refused(make, message):

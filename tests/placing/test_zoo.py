@@ -4,13 +4,14 @@ from pathlib import Path
 
 import pytest
 from ultralytics.nn import tasks
+from ultralytics.utils.torch_utils import get_num_params
 
 from ultralytics_sgdm.configs import stock_name
 from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.nn import csp
 from ultralytics_sgdm.nn.registry import registered_layers
 from ultralytics_sgdm.placing import zoo
-from ultralytics_sgdm.placing.outline import build_outline, count_parameters
+from ultralytics_sgdm.placing.outline import build_outline
 
 pytestmark = pytest.mark.slow
 
@@ -39,7 +40,7 @@ def test_the_document_says_what_the_command_prints(capsys):
 
 @pytest.mark.parametrize("name", [names[-1] for names in FAMILIES.values() if len(names) > 1])
 def test_the_largest_build_and_count(name):
-    stock, ours = (count_parameters(build_outline(tasks.yaml_model_load(n))) for n in (stock_name(name), name))
+    stock, ours = (get_num_params(build_outline(tasks.yaml_model_load(n))) for n in (stock_name(name), name))
     assert documented(name) == [stock, ours, ours - stock]
 
 
@@ -64,7 +65,7 @@ def test_families_whose_files_have_a_scale_of_their_own():
 
 def test_scales_are_letters_or_all():
     with pytest.raises(ConfigError, match="scale='nq' must be letters of 'tnsmbclex'"):
-        list(zoo.list_rows("nq"))
+        zoo.models("nq")
 
 
 def test_every_composite_block_is_used_and_found_by_its_name():

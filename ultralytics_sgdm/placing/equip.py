@@ -15,12 +15,13 @@ from typing import Any
 
 import torch
 from ultralytics.nn import tasks
+from ultralytics.utils.torch_utils import get_num_params
 
 from ..configs import row_location
 from ..errors import ConfigError, did_you_mean
 from ..nn.registry import registered_layers, require_layer
 from .equipped import Equipped, replaces_stock
-from .outline import Feature, build_outline, count_parameters, read_features
+from .outline import Feature, build_outline, read_features
 from .ratios import choose_ratios, match_parameters, parse_budget
 from .weights import layer_names
 
@@ -94,8 +95,8 @@ def equip(
         start=start,
         places={place: rows[i][2] for i, place in zip(chosen, places, strict=True)},
         inserted=len(_rows(new)) - len(rows),
-        parameters=count_parameters(stock),
-        added=count_parameters(built) - count_parameters(stock),
+        parameters=get_num_params(stock),
+        added=get_num_params(built) - get_num_params(stock),
         features=result,
     )
     if target:

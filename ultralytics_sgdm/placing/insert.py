@@ -174,58 +174,40 @@ def _run(model: nn.Module, example: Any) -> Any:
 
 
 def _prove(model: nn.Module, name: str, layer: nn.Module, example: Any) -> None:
-    """Raise unless the output of the inserted layer, moved off its initial state, reaches the model's output.
+    """Raise unless the layer, moved off its initial state, runs once and gradients from the model's outputs reach it.
 
-    The outputs must change, and gradients must reach the layer. A detector may find nothing in a random image; then the
-    inputs of the model's parts are compared in place of its outputs.
+    A detector may find nothing in a random image; then the inputs of the model's parts stand for its outputs.
     """
+    runs: list[None] = []
+    inputs: list[Any] = []
+    inside = {*layer.modules()}
+    state = {k: v.clone() for k, v in layer.state_dict().items()}
     try:
-        _, outputs, inputs = _observe(model, layer, example)
+        for p in layer.parameters():
+            nn.init.normal_(p, generator=torch.Generator(p.device).manual_seed(0))
+        with torch.enable_grad(), ExitStack() as stack:
+            stack.callback(layer.register_forward_hook(lambda *_: runs.append(None)).remove)
+            for m in model.modules():
+                if m not in inside and not any(m.children()):
+                    stack.callback(m.register_forward_pre_hook(lambda _, given: inputs.extend(given)).remove)
+            outputs = [t for t in tree_leaves(_run(model, example)) if isinstance(t, Tensor) and t.numel()]
+            reached = len(runs) == 1 and _is_reached(layer, outputs or inputs)
     except Exception as e:
         why = f"{name!r} cannot hold a layer, as it runs its parts in a way of its own ({one_line(e)})"
         raise ConfigError(f"{why}; choose a module inside or around it") from e
-    state = {k: v.clone() for k, v in layer.state_dict().items()}
-    try:
-        with torch.enable_grad():
-            for p in layer.parameters():
-                nn.init.normal_(p, generator=torch.Generator(p.device).manual_seed(0))
-            runs, moved, moved_inputs = _observe(model, layer, example)
-            if runs != 1 or not (_differ(outputs, moved) if moved else _differ(inputs, moved_inputs)):
-                raise ConfigError(
-                    f"{name!r}: the output of a layer behind it does not reach the model's output, as the model runs "
-                    "these parts in a way of its own; choose a module inside or around it"
-                )
-            total = sum(t.float().sum() for t in moved if t.requires_grad)
-            reached = isinstance(total, Tensor) and any(
-                g is not None and bool(g.ne(0).any())
-                for g in torch.autograd.grad(total, [*layer.parameters()], allow_unused=True)
-            )
-            if moved and not reached:
-                raise ConfigError(f"{name!r}: no gradient reaches a layer behind it; choose another module")
     finally:
         layer.load_state_dict(state)
+    if not reached:
+        raise ConfigError(
+            f"{name!r}: no gradient from the model's output reaches a layer behind it, as the model runs these parts "
+            "in a way of its own; choose a module inside or around it"
+        )
 
 
-def _observe(model: nn.Module, layer: nn.Module, example: Any) -> tuple[int, list[Tensor], list[Tensor]]:
-    """Return how often the layer runs, the model's outputs, and the inputs of its parts outside of the layer."""
-    runs, inside = 0, {*layer.modules()}
-    inputs: list[Tensor] = []
-
-    def count(*_: Any) -> None:
-        nonlocal runs
-        runs += 1
-
-    def record(_: Any, arguments: tuple) -> None:
-        inputs.extend(t.detach() for t in arguments if isinstance(t, Tensor))
-
-    with ExitStack() as stack:
-        stack.callback(layer.register_forward_hook(count).remove)
-        for m in model.modules():
-            if m not in inside and not any(m.children()):
-                stack.callback(m.register_forward_pre_hook(record).remove)
-        outputs = [t for t in tree_leaves(_run(model, example)) if isinstance(t, Tensor)]
-    return runs, [t for t in outputs if t.is_floating_point() and t.numel()], inputs
-
-
-def _differ(a: list[Tensor], b: list[Tensor]) -> bool:
-    return len(a) != len(b) or any(x.shape != y.shape or not torch.equal(x, y) for x, y in zip(a, b, strict=True))
+def _is_reached(layer: nn.Module, tensors: Iterable[Any]) -> bool:
+    """Return whether a parameter of the layer has a gradient from some tensors."""
+    total = sum(t.float().square().sum() for t in tensors if isinstance(t, Tensor) and t.requires_grad)
+    if not isinstance(total, Tensor):
+        return False
+    gradients = torch.autograd.grad(total, [*layer.parameters()], allow_unused=True)
+    return any(g is not None and bool(g.any()) for g in gradients)

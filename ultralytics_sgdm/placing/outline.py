@@ -94,11 +94,6 @@ def _read_feature(y: Any) -> Feature | None:
     return Feature(y.shape[1], round(math.log2(IMAGE / y.shape[2])))
 
 
-def count_parameters(model: torch.nn.Module) -> int:
-    """Return the number of parameters."""
-    return sum(p.numel() for p in model.parameters())
-
-
 def count_gflops(model: tasks.BaseModel) -> float:
     """Return the GFLOPs of an outline at 640 x 640 pixels, as Ultralytics counts them; its tensors become zeros."""
     head = model.model[-1]

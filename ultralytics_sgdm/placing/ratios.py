@@ -11,9 +11,9 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from ultralytics.utils.torch_utils import get_num_params
 
 from ..errors import ConfigError
-from .outline import count_parameters
 
 RATIOS: tuple[float, ...] = (2.25,)  # the paper's +0.19 M on YOLOv8n
 FAMILY_RATIOS: dict[str, tuple[float, ...]] = {"yolov5": (1.5, 1.6)}  # and +0.33 M on YOLOv5n
@@ -111,4 +111,4 @@ def match_parameters(cls: Any, channels: Sequence[int], parameters: int) -> floa
 @functools.cache
 def _count(cls: Any, channels: int, ratio: float) -> int:
     with torch.device("meta"):
-        return count_parameters(cls(channels, channels, ratio=ratio))
+        return get_num_params(cls(channels, channels, ratio=ratio))

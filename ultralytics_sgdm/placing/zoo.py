@@ -4,33 +4,21 @@ from __future__ import annotations
 
 import functools
 import re
-from collections.abc import Iterator
 from pathlib import Path
-from typing import NamedTuple
 
 from ultralytics.nn import tasks
 from ultralytics.utils import ROOT
+from ultralytics.utils.torch_utils import get_num_params
 
 from ..configs import BASELINES, SCALED, list_shipped, scale_of, stock_name, with_scale
 from ..errors import ConfigError
 from ..files import write_atomic
-from ..nn.registry import find_layer
+from ..nn.registry import require_layer
 from .equip import equip, equip_by_name
-from .outline import build_outline, count_gflops, count_parameters
+from .outline import build_outline, count_gflops
 
 SCALES = "tnsmbclex"  # by size
 _STOCK = re.compile(r"(yolov?\d+|rtdetr)-?[a-z]?(-(seg|pose|obb|cls))?(-p[26])?")
-
-
-class Row(NamedTuple):
-    """One model and its stock counterpart; GFLOPs at 640 x 640 pixels."""
-
-    name: str
-    parameters: int
-    gflops: float
-    stock: str
-    stock_parameters: int
-    stock_gflops: float
 
 
 def family_of(name: str) -> str:
@@ -49,43 +37,33 @@ def list_families() -> dict[str, list[str]]:
     return {family: sorted(names, key=lambda n: SCALES.index(scale_of(n))) for family, names in models.items()}
 
 
-def list_rows(scales: str = "") -> Iterator[Row]:
-    """Return the row of the smallest model of each family, or of each at one of `scales`, or with "all" of every model.
+@functools.cache
+def _measure(name: str) -> tuple[int, float]:
+    model = build_outline(tasks.yaml_model_load(name))
+    return get_num_params(model), count_gflops(model)
+
+
+def models(scale: str = "") -> None:
+    """Print a Markdown table of models beside stock, GFLOPs at 640 x 640 pixels.
+
+    Args:
+        scale: Scale letters such as `nsm`, or `all` (default: the smallest model of each family).
 
     Raises:
         ConfigError: If a scale is unknown.
     """
-    if scales != "all" and not set(scales) <= set(SCALES):
-        raise ConfigError(f"scale={scales!r} must be letters of {SCALES!r}, such as scale=n or scale=nsm, or all")
-    names = (
-        name
-        for family in list_families().values()
-        for name in (family if scales else family[:1])
-        if scales in ("", "all") or scale_of(name) in tuple(scales)
-    )
-    return (Row(name, *_measure(name), stock_name(name), *_measure(stock_name(name))) for name in names)
-
-
-@functools.cache
-def _measure(name: str) -> tuple[int, float]:
-    model = build_outline(tasks.yaml_model_load(name))
-    return count_parameters(model), count_gflops(model)
-
-
-def models(scale: str = "") -> None:
-    """Print a Markdown table of models beside stock.
-
-    Args:
-        scale: Scale letters such as `nsm`, or `all` (default: the smallest model of each family).
-    """
-    rows = list_rows(scale)
+    if scale != "all" and not set(scale) <= set(SCALES):
+        raise ConfigError(f"scale={scale!r} must be letters of {SCALES!r}, such as scale=n or scale=nsm, or all")
     print("| family | scale | model | stock parameters | parameters | added | stock GFLOPs | GFLOPs | added |")
     print("|---|---|---|---:|---:|---:|---:|---:|---:|")
-    for r in rows:
-        names = f"| {family_of(r.stock)} | {scale_of(r.stock)} | {r.name} "
-        parameters = f"| {r.stock_parameters:,} | {r.parameters:,} | {r.parameters - r.stock_parameters:+,} "
-        gflops = f"| {r.stock_gflops:.2f} | {r.gflops:.2f} | {r.gflops - r.stock_gflops:+.2f} |"
-        print(f"{names}{parameters}{gflops}", flush=True)
+    for family in list_families().values():
+        for name in family if scale else family[:1]:
+            if scale in ("", "all") or scale_of(name) in tuple(scale):
+                stock = stock_name(name)
+                (was, cost_was), (now, cost) = _measure(stock), _measure(name)
+                names = f"| {family_of(stock)} | {scale_of(stock)} | {name} "
+                parameters = f"| {was:,} | {now:,} | {now - was:+,} "
+                print(f"{names}{parameters}| {cost_was:.2f} | {cost:.2f} | {cost - cost_was:+.2f} |", flush=True)
 
 
 def baselines(model: str, out: Path | None = None) -> None:
@@ -107,14 +85,13 @@ def baselines(model: str, out: Path | None = None) -> None:
     if out:
         out.mkdir(parents=True, exist_ok=True)
     stock = build_outline(tasks.yaml_model_load(model))
-    parameters, gflops = count_parameters(stock), count_gflops(stock)
+    parameters, gflops = get_num_params(stock), count_gflops(stock)
     print(f"{'name':<10}{'ratio':>6}{'parameters':>12}{'added':>10}{'GFLOPs':>8}{'added':>7}  layer")
     print(f"{'stock':<16}{parameters:>12,}{gflops:>18.2f}{'':>9}{model}")
     for name, equipped in found.items():
         if name in files:
             write_atomic(files[name], equipped.text(files[name].name))
-        entry = find_layer(equipped.module)
-        title = (entry.cls.__doc__ or "").partition("\n")[0] if entry else ""
+        title = (require_layer(equipped.module).cls.__doc__ or "").partition("\n")[0]
         ratio, operations = equipped.ratios[0] if equipped.ratios else "", count_gflops(build_outline(equipped.spec))
         cells = f"{name:<10}{ratio:>6}{parameters + equipped.added:>12,}{equipped.added:>+10,}"
         print(f"{cells}{operations:>8.2f}{operations - gflops:>+7.2f}  {title}", flush=True)

@@ -13,10 +13,9 @@ from typing import Any
 from torch import nn
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.utils import LOGGER
-from ultralytics.utils.torch_utils import unwrap_model
+from ultralytics.utils.torch_utils import get_num_params, unwrap_model
 
 from ..errors import ConfigError, pluralize
-from ..placing.outline import count_parameters
 from ..placing.weights import UNTRAINED, added_modules, is_idle, is_untrained, stock_norms
 from .patching import wrap
 
@@ -97,7 +96,7 @@ def _freeze_stock(model: nn.Module, added: dict[str, nn.Module]) -> list[str]:
         )
     trained = sum(p.numel() for p in {id(p): p for m in added.values() for p in m.parameters()}.values())
     LOGGER.info(
-        f"freeze=stock trains {pluralize(len(added), 'module')}, {trained:,} of {count_parameters(model):,} parameters"
+        f"freeze=stock trains {pluralize(len(added), 'module')}, {trained:,} of {get_num_params(model):,} parameters"
     )
     return list(_names_without(model, "model", [*added]))
 
