@@ -4,10 +4,13 @@ from pathlib import Path
 
 import torch
 import torch.distributed
+import yaml
 from torch import nn
 from torch.nn.parallel import DistributedDataParallel
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
+
+from ultralytics_sgdm.data import make_shapes
 
 
 def randomize(module: nn.Module) -> nn.Module:
@@ -39,6 +42,20 @@ def save_detector(name: str, folder: Path) -> Path:
         nn.init.constant_(level[-1].bias, -1)
     model.save(folder / "model.pt")
     return folder / "model.pt"
+
+
+def save_shapes(folder: Path, train: int = 8, val: int = 2, size: int = 64, classes: int = 6) -> Path:
+    """Draw a small dataset, its classes taken modulo `classes`; return its YAML, `small.yaml`."""
+    make_shapes(folder / "shapes", train=train, val=val, size=size)
+    for labels in (folder / "shapes/labels").rglob("*.txt"):
+        rows = [line.split() for line in labels.read_text().splitlines()]
+        labels.write_text("".join(f"{int(c) % classes} {' '.join(box)}\n" for c, *box in rows))
+    splits = {
+        split: f"images/{split}" if number else "images/val" for split, number in (("train", train), ("val", val))
+    }
+    spec = {"path": str(folder / "shapes"), **splits, "names": list("abcdef")[:classes]}
+    (folder / "small.yaml").write_text(yaml.safe_dump(spec))
+    return folder / "small.yaml"
 
 
 def close(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:

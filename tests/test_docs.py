@@ -10,13 +10,12 @@ from pathlib import Path
 import cv2
 import pytest
 import yaml
-from helpers import save_detector
+from helpers import save_detector, save_shapes
 from ultralytics import YOLO, cfg
 from ultralytics.engine.model import Model
 from ultralytics.nn import tasks
 
 from ultralytics_sgdm import cli
-from ultralytics_sgdm.data import make_shapes
 
 pytestmark = pytest.mark.slow
 
@@ -43,10 +42,8 @@ def world(tmp_path_factory):
     """What the pages take to be there: data, images, weights with random values, an exported model."""
     pytest.importorskip("onnxruntime")
     folder = tmp_path_factory.mktemp("world")
-    make_shapes(folder / "my", train=4, val=4, size=96)
-    spec = {"path": "my", "train": "images/train", "val": "images/val", "names": list("abcdef")}
-    (folder / "my.yaml").write_text(yaml.safe_dump({**spec, "path": str(folder / "my")}))
-    shutil.copytree(folder / "my/images/val", folder / "images")
+    save_shapes(folder, train=4, val=4, size=96).rename(folder / "my.yaml")
+    shutil.copytree(folder / "shapes/images/val", folder / "images")
     shutil.copy(next((folder / "images").glob("*.jpg")), folder / "image.jpg")
     for name in ("yolov8n", "yolov8s", "yolo11s"):
         YOLO(f"{name}.yaml").save(folder / f"{name}.pt")

@@ -5,8 +5,7 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
-from helpers import close, randomize, save_detector
+from helpers import close, randomize, save_detector, save_shapes
 from torch import nn
 from torch.export import Dim
 from torch.torch_version import TorchVersion
@@ -15,7 +14,6 @@ from ultralytics.utils.nms import non_max_suppression
 
 from ultralytics_sgdm import SGDM, RDConv
 from ultralytics_sgdm.configs import list_shipped, with_scale
-from ultralytics_sgdm.data import make_shapes
 
 pytestmark = pytest.mark.slow
 
@@ -110,13 +108,8 @@ def test_half(detector, simplify):
 
 
 def test_int8_quantizes_every_convolution(detector, tmp_path):
-    make_shapes(tmp_path / "shapes", train=0, val=4, size=64)
-    for file in (tmp_path / "shapes/labels/val").glob("*.txt"):  # the detector knows three classes
-        rows = [line.split() for line in file.read_text().splitlines()]
-        file.write_text("".join(f"{int(c) % 3} {' '.join(box)}\n" for c, *box in rows))
-    data = {"path": str(tmp_path / "shapes"), "train": "images/val", "val": "images/val", "names": list("abc")}
-    (tmp_path / "data.yaml").write_text(yaml.safe_dump(data))
-    file, graph = export(detector, int8=True, simplify=False, data=str(tmp_path / "data.yaml"), dynamic=True)
+    data = save_shapes(tmp_path, train=0, val=4, classes=3)  # as many as the detector knows
+    file, graph = export(detector, int8=True, simplify=False, data=str(data), dynamic=True)
     assert computed_weights(graph) == []
     weights = {t.name: t.data_type for t in graph.initializer}
     quantized = {

@@ -5,12 +5,10 @@ import math
 
 import pytest
 import torch
-import yaml
-from helpers import save_detector
+from helpers import save_detector, save_shapes
 from ultralytics import YOLO
 from ultralytics.utils import DEFAULT_CFG_DICT, plotting, torch_utils
 
-from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.placing.weights import stock_parameters
 
 pytestmark = pytest.mark.slow
@@ -25,12 +23,7 @@ needs_qat = pytest.mark.skipif(
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
     folder = tmp_path_factory.mktemp("features")
-    make_shapes(folder / "shapes", train=8, val=2, size=64)
-    spec = {"path": str(folder / "shapes"), "train": "images/train", "val": "images/val", "names": list("abc")}
-    for labels in (folder / "shapes/labels").rglob("*.txt"):
-        lines = labels.read_text().splitlines()
-        labels.write_text("\n".join(f"{int(line[0]) % 3}{line[1:]}" for line in lines) + "\n")
-    (folder / "small.yaml").write_text(yaml.safe_dump(spec))
+    save_shapes(folder, classes=3)
     save_detector("yolov8n-sgdm.yaml", folder)
     return folder
 
@@ -72,13 +65,6 @@ def test_training_with(folder, tmp_path, options):
     if missing := options.keys() - DEFAULT_CFG_DICT.keys():
         pytest.skip(f"this Ultralytics has no {missing.pop()}")
     train(folder, tmp_path, **options)
-
-
-def test_training_with_a_teacher(folder, tmp_path):
-    if "distill_model" not in DEFAULT_CFG_DICT:
-        pytest.skip("this Ultralytics has no distill_model")
-    model = train(folder, tmp_path, distill_model=str(folder / "model.pt"))
-    assert type(model.model).__name__ == "DetectionModel"
 
 
 @pytest.mark.long

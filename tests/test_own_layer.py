@@ -6,11 +6,10 @@ from pathlib import Path
 
 import pytest
 import torch
-import yaml
+from helpers import save_shapes
 from ultralytics import YOLO
 
 from ultralytics_sgdm import equip
-from ultralytics_sgdm.data import make_shapes
 from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.nn.timm_names import ATTENTION
 
@@ -21,9 +20,7 @@ PAGE = Path(__file__).parents[1] / "docs/howto/own-layer.md"
 def test_the_page_from_zero(shell, yolo, tmp_path):
     pytest.importorskip("onnx")
     pytest.importorskip("scipy")
-    make_shapes(tmp_path / "my", train=8, val=4, size=64)
-    spec = {"path": str(tmp_path / "my"), "train": "images/train", "val": "images/val", "names": list("abcdef")}
-    (tmp_path / "my.yaml").write_text(yaml.safe_dump(spec))
+    save_shapes(tmp_path, val=4).rename(tmp_path / "my.yaml")
     YOLO("yolov8n.yaml").save(tmp_path / "yolov8n.pt")
     first, second, *_ = re.findall(r"```python\n(.*?)```", PAGE.read_text(encoding="utf-8"), re.S)
     second = second.replace(

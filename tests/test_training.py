@@ -7,17 +7,12 @@ import signal
 import subprocess
 import sys
 
-import numpy as np
 import pytest
 import torch
 import torch.multiprocessing
-import yaml
-from helpers import Backbone, close, gradients, gradients_of_half
+from helpers import Backbone, close, gradients, gradients_of_half, save_shapes
 from ultralytics import YOLO
-from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils.dist import find_free_network_port
-
-from ultralytics_sgdm.data import make_shapes
 
 pytestmark = pytest.mark.slow
 
@@ -28,9 +23,7 @@ TINY = ("imgsz=64", "batch=4", "workers=0", "plots=False", "device=cpu")
 def folder(tmp_path_factory):
     """A folder with a small data set in it."""
     folder = tmp_path_factory.mktemp("training")
-    make_shapes(folder / "shapes", train=16, val=4, size=96)
-    spec = {"path": str(folder / "shapes"), "train": "images/train", "val": "images/val"}
-    (folder / "small.yaml").write_text(yaml.safe_dump({**spec, "names": list("abcdef")}))
+    save_shapes(folder, train=16, val=4, size=96)
     return folder
 
 
@@ -88,25 +81,6 @@ def test_safe_loading_takes_what_the_process_knows(shell, best):
         assert "references types outside the supported Ultralytics checkpoint format" in refused
 
 
-def test_export_to_onnx_gives_the_same_outputs_with_constant_weights(yolo, folder, best):
-    onnx = pytest.importorskip("onnx")
-    onnxruntime = pytest.importorskip("onnxruntime")
-    yolo("export", f"model={best}", "format=onnx", "dynamic=True", "imgsz=64", cwd=folder)
-    graph = onnx.load(best.with_suffix(".onnx")).graph
-    constants = {t.name for t in graph.initializer}
-    convolutions = [node for node in graph.node if node.op_type == "Conv"]
-    assert len(convolutions) >= sum(isinstance(m, torch.nn.Conv2d) for m in YOLO(best).model.modules()) > 80
-    assert all(node.input[1] in constants for node in convolutions)
-    session = onnxruntime.InferenceSession(best.with_suffix(".onnx"), providers=["CPUExecutionProvider"])
-    model = YOLO(best).model.eval()
-    for shape in ((1, 3, 64, 64), (3, 3, 96, 64)):
-        x = torch.rand(shape)
-        with torch.no_grad():
-            expected = model(x)[0].numpy()
-        got = session.run(None, {"images": x.numpy()})[0]
-        assert np.abs(got - expected).max() < 1e-4 * np.abs(expected).max()
-
-
 def test_training_goes_on_after_sigkill_in_the_middle_of_an_epoch(yolo, shell, folder):
     run = folder / "killed"
     command = [sys.executable, "-m", "ultralytics_sgdm", "train", "model=yolov8n-sgdm.yaml", "data=small.yaml", *TINY]
@@ -129,18 +103,6 @@ def test_training_goes_on_after_sigkill_in_the_middle_of_an_epoch(yolo, shell, f
     assert epochs(run) == [1]
     yolo("train", "resume=True", f"model={run}/weights/last.pt", cwd=folder)
     assert epochs(run) == [1, 2, 3]
-
-
-@pytest.mark.long
-def test_every_stock_tensor_moves_with_pretrained(yolo, folder):
-    stock = YOLO("yolov8n.yaml")
-    stock.model = DetectionModel("yolov8n.yaml", nc=6, verbose=False)
-    stock.save(folder / "stock.pt")
-    where = (f"project={folder}", "name=tuned", "epochs=1", *TINY)
-    out = yolo("train", "model=yolov8n-sgdm.yaml", "pretrained=stock.pt", "data=small.yaml", *where, cwd=folder)
-    moved, of = map(int, re.search(r"Transferred (\d+)/(\d+) items", out).groups())
-    assert moved == len(stock.model.state_dict())
-    assert moved < of
 
 
 @pytest.mark.long

@@ -13,11 +13,11 @@ from helpers import close, randomize
 from torch import nn
 from torch.utils.flop_counter import FlopCounterMode
 from ultralytics import YOLO
+from ultralytics.utils.torch_utils import get_num_params as count_parameters
 
 from ultralytics_sgdm import SGDM, configs, equip
 from ultralytics_sgdm.nn.registry import find_layer
 from ultralytics_sgdm.placing.equip import equip_by_name
-from ultralytics.utils.torch_utils import get_num_params as count_parameters
 
 pytest.importorskip("timm")
 from ultralytics_sgdm.evidence import baselines

@@ -129,13 +129,6 @@ def test_every_stock_yaml_keeps_its_rows_or_inserts(name):
         assert all(ours[i][2] == f"{stock[i][2]}SGDM" and ours[i][:2] == stock[i][:2] for i in equipped.places)
 
 
-def test_yolo11_equips_every_kind_of_block():
-    equipped = equip("yolo11n-seg.yaml", ratio=3, at="backbone,neck")
-    assert equipped.places == {**dict.fromkeys((4, 6, 8, 13, 16, 19, 22), "C3k2"), 10: "C2PSA"}
-    (line,) = equipped.summary().splitlines()
-    assert "SGDM behind C3k2 in layers 4, 6, 8, 13, 16, 19, 22; behind C2PSA in layer 10, ratio 3: +264,384" in line
-
-
 def test_inserted_rows_leave_what_every_layer_reads():
     """In YOLOv6 and YOLOv3 each stock row still reads what it read, an SGDM behind it counting as the row itself."""
     for name in ("yolov6n.yaml", "yolov3.yaml", "yolov3-tiny.yaml"):
@@ -189,11 +182,6 @@ def test_a_row_that_has_the_module_is_not_equipped_again(tmp_path, model, module
     with pytest.raises(ConfigError, match=rf"at=backbone,P5 (have {module} already|selects no row)"):
         equip(once, module=module, at="backbone,P5")
     assert equip(once, module=module, at="neck,P5").inserted == equip(model, module=module, at="neck,P5").inserted
-
-
-def test_what_sgdm_is_compared_with_registers_itself():
-    pytest.importorskip("timm")
-    assert equip("yolov8n.yaml", module="TimmCBAM").added == 16_584
 
 
 def test_module_puts_another_registered_layer_into_rows(own_layer):

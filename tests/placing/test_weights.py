@@ -12,8 +12,7 @@ from ultralytics.nn import tasks
 from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, ROOT
 
-from ultralytics_sgdm import SGDM, equip
-from ultralytics_sgdm.data import make_shapes
+from ultralytics_sgdm import equip
 from ultralytics_sgdm.placing.weights import Row, added_modules, align_rows, read_rows
 
 pytestmark = pytest.mark.slow
@@ -278,27 +277,3 @@ def test_weights_follow_into_another_head_and_another_pyramid(checkpoint, said):
     assert "pretrained tensors moved" in said[-1]
     rows = read_rows(YOLO("yolov8n-p6-sgdm.yaml").model)
     assert {i: i for i in range(8)}.items() <= align_rows(read_rows(stock), rows).items()
-
-
-def test_freezing_stock_trains_the_added_parts_alone(yolo, checkpoint, tmp_path):
-    make_shapes(tmp_path / "shapes", train=8, val=2, size=64)
-    spec = {"path": str(tmp_path / "shapes"), "train": "images/train", "val": "images/val", "names": list("abcdef")}
-    (tmp_path / "small.yaml").write_text(yaml.safe_dump(spec))
-    file, stock = checkpoint("yolo11n", nc=6)
-    run = ("epochs=2", "imgsz=64", "batch=4", "workers=0", "device=cpu", "plots=False", f"project={tmp_path}")
-    data = ("data=small.yaml", "warmup_epochs=0", "nbs=4", "lr0=0.01", "optimizer=AdamW", "weight_decay=0.1")
-    arguments = ("model=yolo11n-sgdm.yaml", f"pretrained={file}", "freeze=stock", *data, *run, "name=run")
-    out = yolo("train", *arguments, cwd=tmp_path)
-    assert "499 of 499 pretrained tensors moved" in out
-    trained = sum(
-        p.numel() for m in YOLO("yolo11n-sgdm.yaml").model.modules() if type(m) is SGDM for p in m.parameters()
-    )
-    assert f"freeze=stock trains 3 modules, {trained:,} of " in out
-
-    saved = torch.load(tmp_path / "run/weights/last.pt", weights_only=False)
-    assert {"0", "8.cv1", "23"} <= {*saved["train_args"]["freeze"]}
-    ours, theirs = saved["model"].float().state_dict(), stock.state_dict()
-    assert [k for k in theirs if not torch.equal(ours[k], theirs[k])] == []  # weights, BatchNorm statistics, counters
-    added = [name for name, _ in added_modules(saved["model"])]
-    assert all(ours[f"{name}.expand.weight"].abs().max() > 0 for name in added)
-    assert all((ours[f"{name}.razor.bn.running_mean"] != 0).any() for name in added)

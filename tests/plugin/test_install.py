@@ -110,12 +110,6 @@ def test_with_a_parser_that_is_not_known_stock_models_go_on_with_one_warning(pyt
     assert said["OURS"].startswith("KeyError")
 
 
-def test_the_command_of_an_unknown_ultralytics(shell, tmp_path):
-    (tmp_path / "run.py").write_text(UNKNOWN + "from ultralytics_sgdm.cli import main\nmain()\n")
-    out = shell(sys.executable, "run.py", "version", cwd=tmp_path)
-    assert out.count("ultralytics_sgdm was tested with") == 1 and "Traceback" not in out and "8.9.0" in out
-
-
 @pytest.mark.parametrize(
     ("gone", "missing"),
     [

@@ -3,7 +3,6 @@
 import traceback
 
 import pytest
-import torch
 from torch import nn
 from ultralytics import YOLO
 from ultralytics.nn import tasks
@@ -31,36 +30,6 @@ class Deep(nn.Sequential):
 
     def __init__(self, c1, c2, n=1):
         super().__init__(nn.Conv2d(c1, c2, 1), *(nn.Conv2d(c2, c2, 1) for _ in range(n)))
-
-
-@pytest.mark.parametrize("scale", "nm")
-@pytest.mark.parametrize(("ours", "stock"), [("yolov8{}-sgdm", "yolov8{}"), ("yolov5{}-sgdm", "yolov5{}")])
-def test_every_stock_tensor_keeps_its_name_and_shape(ours, stock, scale):
-    ours, stock = (YOLO(f"{name.format(scale)}.yaml").model.state_dict() for name in (ours, stock))
-    assert {k: v.shape for k, v in stock.items()} == {k: v.shape for k, v in ours.items() if ".sgdm." not in k}
-
-
-def test_a_detector_starts_with_exactly_the_outputs_of_the_stock_one():
-    ours, stock = YOLO("yolov8n-sgdm.yaml").model.eval(), YOLO("yolov8n.yaml").model.eval()
-    ours.load(stock, verbose=False)
-    x = torch.rand(2, 3, 96, 64)
-    with torch.no_grad():
-        assert torch.equal(ours(x)[0], stock(x)[0])
-
-
-def test_fuse_leaves_the_outputs_and_no_batchnorm():
-    from helpers import close, randomize
-
-    model = YOLO("yolov8n-sgdm.yaml").model.eval()
-    for m in model.modules():
-        if type(m).__name__ == "SGDM":
-            randomize(m)
-    x = torch.rand(1, 3, 64, 96)
-    with torch.no_grad():
-        before = model(x)[0]
-        after = model.fuse(verbose=False)(x)[0]
-    assert close(after, before, 1e-5)
-    assert not any(isinstance(m, nn.BatchNorm2d) for m in model.modules())
 
 
 def test_a_users_own_layers_in_a_yaml(model_yaml):

@@ -8,6 +8,7 @@ import cloudpickle
 import pytest
 import torch
 import yaml
+from helpers import save_shapes
 from torch import nn
 from ultralytics import YOLO
 from ultralytics.models.yolo.detect import DetectionTrainer
@@ -16,7 +17,7 @@ from ultralytics.utils import tuner
 from ultralytics.utils.callbacks.base import get_default_callbacks
 from ultralytics.utils.dist import generate_ddp_file
 
-from ultralytics_sgdm.data import make_shapes
+from ultralytics_sgdm.configs import CFG
 from ultralytics_sgdm.nn import registry
 from ultralytics_sgdm.placing.weights import stock_norms, stock_parameters
 from ultralytics_sgdm.plugin import workers
@@ -31,9 +32,7 @@ LEARN = {"optimizer": "AdamW", "lr0": 0.01, "warmup_epochs": 0, "nbs": 4}
 def folder(tmp_path_factory):
     """A folder with a small data set and a checkpoint that has seen data, as far as its statistics tell."""
     folder = tmp_path_factory.mktemp("ways")
-    make_shapes(folder / "shapes", train=8, val=2, size=64)
-    spec = {"path": str(folder / "shapes"), "train": "images/train", "val": "images/val", "names": list("abcdef")}
-    (folder / "small.yaml").write_text(yaml.safe_dump(spec))
+    save_shapes(folder)
     torch.manual_seed(0)
     model = YOLO("yolov8n-sgdm.yaml")
     model.model = DetectionModel("yolov8n-sgdm.yaml", nc=6, verbose=False)
@@ -63,32 +62,6 @@ def assert_frozen(folder, trained):
     assert stock == 0 and added > 0
 
 
-@pytest.mark.long
-def test_a_script_that_never_imports_us(shell, folder, tmp_path):
-    pytest.importorskip("onnx")
-    pytest.importorskip("onnxruntime")
-    script = f"""
-        from ultralytics import YOLO
-        options = dict(data={str(folder / "small.yaml")!r}, project={str(tmp_path)!r}, **{ {**TINY, **LEARN}!r})
-        YOLO({str(folder / "sgdm.pt")!r}).train(freeze="stock", name="plain", **options)
-        model = YOLO({str(folder / "sgdm.pt")!r})
-        model.reset_callbacks()
-        model.train(freeze="stock", name="reset", **options)
-        try:
-            YOLO({str(folder / "sgdm.pt")!r}).train(freeze="stok", name="wrong", **options)
-        except ValueError as e:
-            print("refused:", e)
-        import onnx
-        model = YOLO({str(folder / "sgdm.pt")!r})
-        model.reset_callbacks()
-        onnx.checker.check_model(onnx.load(model.export(format="onnx", half=True, imgsz=32)), full_check=True)
-    """
-    out = shell(sys.executable, "-c", textwrap.dedent(script), cwd=tmp_path)
-    assert "refused: freeze='stok' must be 'stock', a number of rows, or a list of rows such as [0, 1, 2]" in out
-    for name in ("plain", "reset"):
-        assert_frozen(folder, tmp_path / name / "weights/last.pt")
-
-
 def test_a_trainer_of_ones_own(folder, options, tmp_path):
     class Mine(DetectionTrainer):
         def get_model(self, *args, **kwargs):
@@ -98,19 +71,29 @@ def test_a_trainer_of_ones_own(folder, options, tmp_path):
     assert_frozen(folder, tmp_path / "run/weights/last.pt")
 
 
-@pytest.mark.long
-def test_workers_of_several_gpus(shell, folder, options, tmp_path):
-    """What Ultralytics writes for them, run on one CPU, though no callback of anyone is left."""
-    overrides = {**options, "model": str(folder / "sgdm.pt"), "freeze": "stock"}
-    trainer = DetectionTrainer(overrides=overrides, _callbacks={k: [] for k in get_default_callbacks()})
+def test_the_worker_file_trains_in_an_interpreter_that_never_imported_the_plugin(shell, options, tmp_path, monkeypatch):
+    """What Ultralytics writes for several GPUs, run on one CPU, with a layer of the user's own beside ours."""
+    (tmp_path / "mylayers.py").write_text(
+        textwrap.dedent("""
+        from torch import nn
+        from ultralytics_sgdm import register_layer
+
+        @register_layer
+        class Pointwise(nn.Conv2d):
+            def __init__(self, c1, c2):
+                super().__init__(c1, c2, 1)
+        """)
+    )
+    monkeypatch.syspath_prepend(tmp_path)
+    __import__("mylayers")
+    spec = yaml.safe_load((CFG / "models/yolov8-sgdm.yaml").read_text())
+    spec["backbone"][9] = [-1, 1, "Pointwise", [1024]]
+    (tmp_path / "yolov8-mine.yaml").write_text(yaml.safe_dump(spec))
+    overrides = {**options, "model": str(tmp_path / "yolov8n-mine.yaml")}
+    trainer = DetectionTrainer(overrides=overrides, _callbacks=get_default_callbacks())
+    assert isinstance(trainer.model, str)
     shell(sys.executable, generate_ddp_file(trainer))
-    assert_frozen(folder, tmp_path / "run/weights/last.pt")
-
-
-@pytest.mark.long
-def test_the_command_line_started_for_several_data_sets(folder, options, tmp_path):
-    YOLO(folder / "sgdm.pt").train(freeze="stock", **{**options, "data": [options["data"]], "name": None})
-    assert_frozen(folder, tmp_path / "multitrain/small/weights/last.pt")
+    assert (tmp_path / "run/weights/last.pt").exists()
 
 
 def test_the_trainers_made_for_several_data_sets(folder, options, tmp_path):
