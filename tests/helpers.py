@@ -3,10 +3,8 @@
 from pathlib import Path
 
 import torch
-import torch.distributed
 import yaml
 from torch import nn
-from torch.nn.parallel import DistributedDataParallel
 from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
@@ -61,30 +59,3 @@ def save_shapes(folder: Path, train: int = 8, val: int = 2, size: int = 64, clas
 def close(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:
     """Whether two tensors agree relative to the largest value."""
     return bool((a - b).abs().max() <= tolerance * b.abs().max())
-
-
-def gradients(model: nn.Module, x: torch.Tensor) -> dict[str, torch.Tensor]:
-    """Return the gradient of the mean square of the outputs for each parameter."""
-    model(x).square().mean().backward()
-    return {name.removeprefix("module."): p.grad for name, p in model.named_parameters()}
-
-
-class Backbone(nn.Module):
-    """The rows of a detector up to P5, which need no loss, with frozen batch statistics and every branch at work."""
-
-    def __init__(self):
-        super().__init__()
-        self.layers = randomize(YOLO("yolov8n-sgdm.yaml").model.model[:9]).eval().double()
-
-    def forward(self, x):
-        return self.layers(x)
-
-
-def gradients_of_half(rank: int, port: int, model: nn.Module, batch: torch.Tensor, file: Path) -> None:
-    """Be one of two processes: take half of the batch, and write the averaged gradients to `file`."""
-    torch.set_num_threads(1)
-    torch.distributed.init_process_group("gloo", f"tcp://127.0.0.1:{port}", rank=rank, world_size=2)
-    mine = gradients(DistributedDataParallel(model, find_unused_parameters=False), batch.chunk(2)[rank])
-    if rank == 0:
-        torch.save(mine, file)
-    torch.distributed.destroy_process_group()

@@ -1,7 +1,6 @@
 """The repository as a newcomer gets it: README, packaging, licence."""
 
 import importlib
-import os
 import re
 import subprocess
 import sys
@@ -69,21 +68,3 @@ def test_the_public_names_are_those_of_the_page():
         path for path in cli.COMMANDS.values() if path not in own and f"ultralytics_sgdm.{path}\n" not in reference
     ] == []
     assert all(f"ultralytics_sgdm.{public}\n" in reference for public in ("SGDM", "RDConv", "equip", "insert"))
-
-
-@pytest.mark.long
-def test_tests_write_nothing_into_the_home_of_the_user(tmp_path):
-    """One test of each kind, in a home of its own, which stays empty but for what Python itself keeps there."""
-    environment = {k: v for k, v in os.environ.items() if not k.startswith(("YOLO", "PYTEST"))}
-    home = tmp_path / "home"
-    home.mkdir()
-    environment |= {"HOME": str(home), "XDG_CONFIG_HOME": str(home / ".config"), "PYTHONDONTWRITEBYTECODE": "1"}
-    kinds = (
-        "tests/test_models.py::test_a_name_with_a_folder_means_that_folder",
-        "tests/test_cli.py::test_help_lists_the_commands",
-        "tests/test_features.py::test_training_with[rect]",
-    )
-    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:cacheprovider", "--basetemp", tmp_path / "base", *kinds]
-    done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True)
-    assert done.returncode == 0, done.stdout
-    assert [f for f in home.rglob("*") if f.is_file() and ".cache" not in f.parts] == []

@@ -9,10 +9,8 @@ import sys
 
 import pytest
 import torch
-import torch.multiprocessing
-from helpers import Backbone, close, gradients, gradients_of_half, save_shapes
+from helpers import save_shapes
 from ultralytics import YOLO
-from ultralytics.utils.dist import find_free_network_port
 
 pytestmark = pytest.mark.slow
 
@@ -21,7 +19,7 @@ TINY = ("imgsz=64", "batch=4", "workers=0", "plots=False", "device=cpu")
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a small data set in it."""
+    """A folder with a small dataset in it."""
     folder = tmp_path_factory.mktemp("training")
     save_shapes(folder, train=16, val=4, size=96)
     return folder
@@ -103,14 +101,3 @@ def test_training_goes_on_after_sigkill_in_the_middle_of_an_epoch(yolo, shell, f
     assert epochs(run) == [1]
     yolo("train", "resume=True", f"model={run}/weights/last.pt", cwd=folder)
     assert epochs(run) == [1, 2, 3]
-
-
-@pytest.mark.long
-def test_two_processes_give_the_gradients_of_one(tmp_path):
-    model, batch, file = Backbone(), torch.rand(4, 3, 64, 64, dtype=torch.double), tmp_path / "gradients.pt"
-    torch.multiprocessing.spawn(gradients_of_half, (find_free_network_port(), model, batch, file), nprocs=2)
-    two, one = torch.load(file, weights_only=True), gradients(model, batch)
-    assert all(g is not None for g in one.values())
-    assert two.keys() == one.keys()
-    for name in one:
-        assert close(two[name], one[name], 1e-9), name

@@ -37,7 +37,7 @@ MODELS = {
 
 
 def call(name, model, x, place):
-    """Return what a module of a model gives for a picture, and what the model gives."""
+    """Return what a module of a model gives for an image, and what the model gives."""
     seen = []
     handle = model.get_submodule(place).register_forward_hook(lambda _, __, y: seen.append(y))
     with torch.no_grad():

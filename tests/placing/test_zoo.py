@@ -44,11 +44,6 @@ def test_the_largest_build_and_count(name):
     assert documented(name) == [stock, ours, ours - stock]
 
 
-@pytest.mark.parametrize("family", ["yolov3", "yolov5", "yolov5-p6", "yolov6", "yolov8", "yolov8-p2", "yolov8-p6"])
-def test_families_of_old(family):
-    assert f"{family}-sgdm" in FAMILIES
-
-
 @pytest.mark.parametrize("family", ["yolov8", "yolo11", "yolo12", "yolo26"])
 @pytest.mark.parametrize("task", ["", "-seg", "-pose", "-obb", "-cls"])
 def test_families_with_every_task(family, task):

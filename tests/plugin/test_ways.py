@@ -30,7 +30,7 @@ LEARN = {"optimizer": "AdamW", "lr0": 0.01, "warmup_epochs": 0, "nbs": 4}
 
 @pytest.fixture(scope="module")
 def folder(tmp_path_factory):
-    """A folder with a small data set and a checkpoint that has seen data, as far as its statistics tell."""
+    """A folder with a small dataset and a checkpoint that has seen data, as far as its statistics tell."""
     folder = tmp_path_factory.mktemp("ways")
     save_shapes(folder)
     torch.manual_seed(0)
