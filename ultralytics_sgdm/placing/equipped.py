@@ -23,33 +23,19 @@ def replaces_stock(module: str) -> bool:
 
 @dataclass(frozen=True)
 class Equipped:
-    """A model dictionary with modules in it, and what was done.
+    """A model dictionary with modules in it, and what was done."""
 
-    Attributes:
-        spec: Model dictionary as `yaml_model_load` returns it, equipped.
-        source: File name of the YAML that was equipped.
-        module: Layer that was added.
-        at: Selection of the places.
-        ratios: Razor ratio of each module; empty if they have none or keep their default.
-        start: Their argument `start`, or None for its default.
-        places: Number of each row with a module, and the block behind which, or in whose place, it is.
-        inserted: Number of rows that were inserted.
-        parameters: Parameters of the model before, at the scale asked for.
-        added: Parameters that the modules add.
-        features: Output of each row.
-    """
-
-    spec: dict[str, Any]
-    source: str
-    module: str
-    at: str
-    ratios: tuple[float, ...]
-    start: str | None
-    places: dict[int, str]
-    inserted: int
-    parameters: int
-    added: int
-    features: list[Feature | None]
+    spec: dict[str, Any]  # as `yaml_model_load` returns it, equipped
+    source: str  # file name of the YAML that was equipped
+    module: str  # layer that was added
+    at: str  # selection of the places
+    ratios: tuple[float, ...]  # razor ratio of each module; empty if they have none or keep their default
+    start: str | None  # their argument `start`, or None for its default
+    places: dict[int, str]  # row of each module, and the block behind which, or in whose place, it is
+    inserted: int  # number of rows that were inserted
+    parameters: int  # of the model before, at the scale asked for
+    added: int  # parameters that the modules add
+    features: list[Feature | None]  # output of each row
 
     @property
     def scale(self) -> str:

@@ -45,14 +45,9 @@ def choose_ratios(
     ratio: float | Sequence[float] | None,
     budget: float | None,
 ) -> tuple[float, ...]:
-    """Return the ratio for each place; none if the layer keeps its default.
+    """Return the ratio for each place, whose channels are given; none if the layer keeps its default.
 
-    Args:
-        cls: Layer.
-        spec: Model dictionary, whose family decides the default.
-        channels: Channels at each place.
-        ratio: What the user gave.
-        budget: Parameters to add in all.
+    The default is that of the model's family, else `ratio`, which the user gave, or what adds `budget` parameters.
 
     Raises:
         ConfigError: If the layer has no ratio, the number of ratios is not that of the places, or the budget is out of

@@ -74,17 +74,11 @@ def find_untrained(source: nn.Module, model: nn.Module, given: Collection[str], 
 
 
 class Row(NamedTuple):
-    """What identifies a row of a model.
+    """What identifies a row of a model."""
 
-    Attributes:
-        layer: Name of its layer; for a composite (`C2fSGDM`), of its stock block (`C2f`).
-        sources: Numbers of the rows that it reads.
-        shapes: Shapes of its tensors by name, except those of modules that were added behind the block.
-    """
-
-    layer: str
-    sources: tuple[int, ...]
-    shapes: dict[str, tuple[int, ...]]
+    layer: str  # name of its layer; for a composite (`C2fSGDM`), of its stock block (`C2f`)
+    sources: tuple[int, ...]  # numbers of the rows that it reads
+    shapes: dict[str, tuple[int, ...]]  # of its tensors by name, except of modules that were added behind the block
 
 
 def read_rows(model: tasks.BaseModel) -> list[Row]:
