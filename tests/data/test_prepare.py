@@ -157,41 +157,39 @@ def test_an_incomplete_source_is_refused(server, originals, tmp_path):
     devkit = tmp_path / "VOCdevkit"
     shutil.copytree(originals / "VOCdevkit", devkit)
     (devkit / "VOC2012/JPEGImages/2008_000003.jpg").unlink()
-    message = r"(?s)train has 4 images, 5 are published.*no image JPEGImages/2008_000003\.\*"
+    message = r"(?s)train has .'images': 4,.*published are .'images': 5,.*no images JPEGImages/2008_000003\.\*"
     with pytest.raises(ConfigError, match=message):
         prepare_voc(tmp_path / "voc", devkit)
     assert not (tmp_path / "voc").exists()
 
 
-def test_wrong_arguments_are_refused_before_a_download(server, tmp_path, monkeypatch):
+@pytest.mark.parametrize(
+    ("message", "arguments"),
+    [
+        ("gone, given as root= or SGDM_DATA_ROOT, is not a folder", ("VOC-sgdm.yaml", "voc", "gone")),
+        ("'voc-sgdm' is not one of VOC-sgdm.yaml, coco-sgdm.yaml; did you mean", ("voc-sgdm",)),
+        ("mine exists and is left as it is", ("coco-sgdm.yaml", "mine")),
+        ("images=move must be one of", ("coco-sgdm.yaml", "coco", None, "move")),
+    ],
+)
+def test_wrong_arguments_are_refused_before_a_download(server, tmp_path, monkeypatch, message, arguments):
+    monkeypatch.chdir(tmp_path)
     (tmp_path / "mine").mkdir()
-    (tmp_path / "mine/file").touch()
-    gone = tmp_path / "gone"
-    for message, *arguments in (
-        ("gone, given as root= or SGDM_DATA_ROOT, is not a folder", "VOC-sgdm.yaml", tmp_path / "voc", gone),
-        ("'voc-sgdm' is not one of VOC-sgdm.yaml, coco-sgdm.yaml; did you mean", "voc-sgdm"),
-        ("mine exists and is left as it is", "coco-sgdm.yaml", tmp_path / "mine"),
-        ("images=move must be one of", "coco-sgdm.yaml", tmp_path / "coco", None, "move"),
-    ):
-        with pytest.raises(ConfigError, match=message):
-            prepare(*arguments)
-    usage = shutil.disk_usage(tmp_path)._replace(free=2 * sum(len(server.files[name]) for name in VOC_FILES) - 1)
-    monkeypatch.setattr(shutil, "disk_usage", lambda folder: usage)
-    with pytest.raises(ConfigError, match="MB are needed there"):
-        prepare_voc(tmp_path / "voc")
+    with pytest.raises(ConfigError, match=message):
+        prepare(*arguments)
     assert not server.requests
 
 
-@pytest.mark.parametrize(("status", "requested"), [(404, 1), (503, benchmarks.ATTEMPTS)])
-def test_without_a_connection_the_files_to_get_are_listed(server, tmp_path, status, requested):
-    server.status = status
+def test_without_a_connection_the_files_to_get_are_listed(server, tmp_path):
+    server.status = 503
     store = tmp_path / "voc-downloads"
-    with pytest.raises(ConfigError, match=f"{status} .*/{VOC_FILES[0]}(?s:.*)put these files into {store}:") as error:
+    with pytest.raises(ConfigError, match=f"503 .*/{VOC_FILES[0]}(?s:.*)put these files into {store}:") as error:
         prepare("VOC-sgdm.yaml", tmp_path / "voc")
-    assert all(name in str(error.value) for name in VOC_FILES) and server.requests[VOC_FILES[0]] == requested
+    assert all(name in str(error.value) for name in VOC_FILES)
+    assert server.requests[VOC_FILES[0]] == benchmarks.ATTEMPTS
+    server.requests.clear()
     for name in VOC_FILES:
         (store / name).write_bytes(server.files[name])
-    server.requests.clear()
     (store / VOC_FILES[2]).write_bytes(b"another")
     with pytest.raises(ConfigError, match=f"{VOC_FILES[2]} is not the published file of .* bytes and SHA-256"):
         prepare("VOC-sgdm.yaml", tmp_path / "voc")
@@ -200,15 +198,15 @@ def test_without_a_connection_the_files_to_get_are_listed(server, tmp_path, stat
     assert not server.requests
 
 
-def download(server, folder, content=CONTENT, **change):
-    server.files["set.tar"] = content
-    wanted = {"size": len(CONTENT), "digest": hashlib.sha256(CONTENT).hexdigest()}
-    return benchmarks.download(f"{server.url}/set.tar", file=folder / "set.tar", **wanted | change)
+def download(server, folder):
+    server.files["set.tar"] = CONTENT
+    benchmarks.download(f"{server.url}/set.tar", len(CONTENT), folder / "set.tar")
+    return (folder / "set.tar").read_bytes()
 
 
 def test_an_interrupted_transfer_goes_on_where_it_broke(server, tmp_path):
     server.cuts["set.tar"] = [1_500_000, 1_000_000, 0, None]
-    assert download(server, tmp_path).read_bytes() == CONTENT
+    assert download(server, tmp_path) == CONTENT
     assert server.requests["set.tar"] == 4 and server.sent["set.tar"] < len(CONTENT) + 2 * benchmarks.CHUNK
     assert [p.name for p in tmp_path.iterdir()] == ["set.tar"]
 
@@ -228,7 +226,6 @@ def test_a_killed_process_is_continued_by_the_next(server, tmp_path):
         download(server, tmp_path)
 
     server.files["set.tar"] = CONTENT
-
     process = multiprocessing.get_context("fork").Process(target=die)
     process.start()
     process.join()
@@ -236,7 +233,7 @@ def test_a_killed_process_is_continued_by_the_next(server, tmp_path):
     have = (tmp_path / "set.tar.part").stat().st_size
     assert have >= benchmarks.CHUNK
     server.sent.clear()
-    assert download(server, tmp_path).read_bytes() == CONTENT and server.sent["set.tar"] == len(CONTENT) - have
+    assert download(server, tmp_path) == CONTENT and server.sent["set.tar"] == len(CONTENT) - have
 
 
 @pytest.mark.parametrize("ranges", [True, False])
@@ -244,33 +241,5 @@ def test_a_killed_process_is_continued_by_the_next(server, tmp_path):
 def test_what_is_there_already_is_used_if_the_server_can(server, tmp_path, ranges, have):
     (tmp_path / "set.tar.part").write_bytes(have)
     server.ranges = ranges
-    assert download(server, tmp_path).read_bytes() == CONTENT
+    assert download(server, tmp_path) == CONTENT
     assert server.sent["set.tar"] == (len(CONTENT) - len(have) if ranges or have == CONTENT else len(CONTENT))
-
-
-@pytest.mark.parametrize("have", [b"", b"of an older file", CONTENT + b"more"])
-def test_another_file_than_the_published_one_is_removed(server, tmp_path, have):
-    (tmp_path / "set.tar.part").write_bytes(have)
-    with pytest.raises(ConfigError, match=r"set.tar.part is not the published file of 3,000,000 bytes and SHA-256"):
-        download(server, tmp_path, **({} if have else {"digest": "0" * 64}))
-    assert not any(tmp_path.iterdir())
-    assert download(server, tmp_path).read_bytes() == CONTENT
-
-
-@pytest.mark.parametrize("suffix", ["tar", "zip"])
-def test_hostile_and_damaged_archives_write_nothing(tmp_path, suffix):
-    file = tmp_path / f"a.{suffix}"
-    if suffix == "tar":
-        with tarfile.open(file, "w") as t:
-            link = tarfile.TarInfo("link")
-            link.type, link.linkname = tarfile.SYMTYPE, "/etc/passwd"
-            t.addfile(link)
-    else:
-        with zipfile.ZipFile(file, "w") as z:
-            z.writestr("set/../../out.txt", b"out")
-        assert not any(benchmarks.unpack(file, tmp_path / "skipped").iterdir()) and not (tmp_path / "out.txt").exists()
-        shutil.rmtree(tmp_path / "skipped")
-        file.write_bytes(file.read_bytes()[:-30])
-    with pytest.raises(ConfigError, match=rf"a.{suffix} cannot be unpacked .*; run this again without it"):
-        benchmarks.unpack(file, tmp_path / "out")
-    assert [p.name for p in tmp_path.iterdir()] == [file.name]
