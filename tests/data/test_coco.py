@@ -46,11 +46,11 @@ def read_dataset(file, split="val"):
 
 def test_a_dataset_is_what_ultralytics_reads(sources, tmp_path):
     before, dest = tree(tmp_path / "src"), tmp_path / "coco"
-    expected = {
+    published = {
         "train2017": {"images": 3, "annotated": 3, "not_difficult": 2},
         "val2017": {"images": 1, "annotated": 3},
     }
-    data = check_det_dataset(str(convert_coco(sources, dest, OPTIONS, expected)))
+    data = check_det_dataset(str(convert_coco(sources, dest, OPTIONS | {"published": published})))
     assert data["names"] == {0: "person", 1: "car"} and data["val"].endswith("/coco/val2017.txt")
     written = [p.read_text() for p in sorted((dest / "labels/train2017").iterdir())]
     assert written == ["1 0.200000 0.200000 0.200000 0.200000\n", "0 0.125000 0.150000 0.250000 0.300000\n", ""]
@@ -62,7 +62,7 @@ def test_a_dataset_is_what_ultralytics_reads(sources, tmp_path):
     ]
     assert tree(tmp_path / "src") == before
     with pytest.raises(ConfigError, match=r"train2017 has .'images': 3}, published are .'images': 4.*incomplete"):
-        convert_coco(sources, tmp_path / "other", OPTIONS, {"train2017": {"images": 4}})
+        convert_coco(sources, tmp_path / "other", OPTIONS | {"published": {"train2017": {"images": 4}}})
     assert not (tmp_path / "other").exists()
 
 

@@ -70,12 +70,12 @@ def prepare_voc(
     The arguments are those of `prepare` and `convert_voc`.
     """
     described, dest = _load(VOC_YAML), Path(dest).resolve()
-    options: dict[str, Any] = {"classes": [*described["names"].values()], "boxes": "voc", "difficult": difficult}
-    options |= {"val_difficult": val_difficult, "images": images, "strict": False}
+    options = {"classes": [*described["names"].values()], "boxes": "voc", "published": described["expected"]}
+    options |= {"difficult": difficult, "val_difficult": val_difficult, "images": images, "strict": False}
     if not (dest / "data.yaml").is_file():
         check_arguments(dest, options)
         train_2007, train_2012, test_2007 = _obtain(described["archives"], dest, root)
-        convert_lists({"train": [train_2007, train_2012], "val": [test_2007]}, dest, options, described["expected"])
+        convert_lists({"train": [train_2007, train_2012], "val": [test_2007]}, dest, options)
     return dest / "data.yaml"
 
 
@@ -85,13 +85,13 @@ def prepare_coco(dest: str | Path, root: str | Path | None = None, images: str =
     The arguments are those of `prepare`.
     """
     described, dest = _load(COCO_YAML), Path(dest).resolve()
-    options = {"classes": None, "share": 0, "images": images, "strict": False}
+    options = {"classes": None, "share": 0, "images": images, "strict": False, "published": described["expected"]}
     if not (dest / "data.yaml").is_file():
         check_arguments(dest, options)
         train, val, annotations = _obtain(described["archives"], dest, root)
         sources = {p.name: (annotations / f"instances_{p.name}.json", p) for p in (train, val)}
-        files = {f"annotations/{file.name}": file for file, _ in sources.values()}
-        convert_coco(sources, dest, options, described["expected"], files)
+        files = {f"annotations/{file.name}": str(file) for file, _ in sources.values()}
+        convert_coco(sources, dest, {**options, "files": files})
     return dest / "data.yaml"
 
 
@@ -101,13 +101,13 @@ def _load(data: str) -> dict[str, Any]:
 
 def _obtain(archives: list[dict[str, Any]], dest: Path, root: str | Path | None) -> list[Path]:
     """Return what each archive holds, after downloading and unpacking what is not there."""
+    root = root or os.environ.get(ROOT_VARIABLE)
+    if root and not Path(root).is_dir():
+        raise ConfigError(f"{root}, given as root= or {ROOT_VARIABLE}, is not a folder")
     store = dest.with_name(f"{dest.name}-downloads")
     store.mkdir(parents=True, exist_ok=True)
-    root = Path(root or os.environ.get(ROOT_VARIABLE) or store).resolve()
-    if not root.is_dir():
-        raise ConfigError(f"{root}, given as root= or {ROOT_VARIABLE}, is not a folder")
     try:
-        places = [_find(archive, root, store) for archive in archives]
+        places = [_find(archive, Path(root or store).resolve(), store) for archive in archives]
     except requests.RequestException as e:
         wanted = "".join(f"\n  {a['url']}  {a['size']:,} bytes  SHA-256 {a['sha256']}" for a in archives)
         raise ConfigError(f"cannot download ({e}). Run this again, or put these files into {store}:{wanted}") from e
@@ -142,7 +142,7 @@ def download(url: str, size: int, file: Path) -> None:
     failures = 0
     while (have := part.stat().st_size) < size:
         try:
-            _append(url, size, part, have)
+            _append(url, part, have)
         except requests.RequestException as e:
             failures = 0 if part.stat().st_size > have else failures + 1
             if failures == ATTEMPTS:
@@ -152,14 +152,13 @@ def download(url: str, size: int, file: Path) -> None:
     part.replace(file)
 
 
-def _append(url: str, size: int, part: Path, have: int) -> None:
+def _append(url: str, part: Path, have: int) -> None:
     """Append what a file lacks after `have` bytes; what was received is in it when the process is killed."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         response.raise_for_status()
-        have *= response.status_code == 206  # else the server sends everything
-        bar = TQDM(total=size, initial=have, desc=part.stem, unit="B", unit_scale=True)
-        with part.open("ab" if have else "wb", buffering=0) as file, bar:
-            for chunk in response.iter_content(CHUNK):
+        resumes = response.status_code == 206  # else the server sends everything
+        chunks = int(response.headers.get("Content-Length", 0)) // CHUNK
+        with part.open("ab" if resumes else "wb", buffering=0) as file:
+            for chunk in TQDM(response.iter_content(CHUNK), total=chunks, desc=part.stem):
                 file.write(chunk)
-                bar.update(len(chunk))

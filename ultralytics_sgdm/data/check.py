@@ -134,17 +134,17 @@ def _describe(data: str) -> dict[str, Any]:
 
 def _list_images(places: str | Sequence[str] | None, split: str) -> list[Path]:
     """Return the images of a split, by Ultralytics' own listing; a val: or test: that is not there is a warning."""
-    images = []
-    for place in [places] if isinstance(places, str) else places or []:
-        try:
-            listed = BaseDataset.get_img_files(SimpleNamespace(prefix="", fraction=1.0), place)
-            images += [Path(image).absolute() for image in listed]
-        except Exception as e:  # whatever it is, a training would stop at it
-            reason = f"{split}: not checked: {one_line(e.__cause__ or e)}"
-            if split == "train":
-                raise ConfigError(reason) from e
-            LOGGER.warning(reason)
-    return images
+    if not places:
+        return []
+    try:
+        listed = BaseDataset.get_img_files(SimpleNamespace(prefix="", fraction=1.0), places)
+    except Exception as e:  # whatever it is, a training would stop at it
+        reason = f"{split}: not checked: {one_line(e.__cause__ or e)}"
+        if split == "train":
+            raise ConfigError(reason) from e
+        LOGGER.warning(reason)
+        return []
+    return [Path(image).absolute() for image in listed]
 
 
 def _inspect(image: Path, top: str, described: Mapping[str, Any], hasher: Callable | None) -> _File:

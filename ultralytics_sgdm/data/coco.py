@@ -19,7 +19,7 @@ from ultralytics.utils import LOGGER
 
 from ..errors import ConfigError
 from ..files import sha256
-from .dataset import Object, Sample, Split, count_lost, inspect_images, read_classes, shorten_text
+from .dataset import Object, Sample, Split, count_lost, guess_boxes, inspect_images, read_classes, shorten_text
 from .images import check_id
 from .yolo import check_arguments, write_dataset
 
@@ -78,24 +78,17 @@ def convert_coco_json(
     return convert_coco(sources, Path(dest).resolve(), options)
 
 
-def convert_coco(
-    sources: Mapping[str, tuple[str | Path, str | Path]],
-    dest: Path,
-    options: dict[str, Any],
-    expected: Mapping[str, Mapping[str, int]] | None = None,
-    files: Mapping[str, Path] | None = None,
-) -> Path:
+def convert_coco(sources: Mapping[str, tuple[str | Path, str | Path]], dest: Path, options: dict[str, Any]) -> Path:
     """Convert annotation file and image folder of each split; `options` are the last of `convert_coco_json`.
 
-    `share` among the options is that of "train" which becomes "val".
+    `share` among them is that of "train" which becomes "val"; for more options see `write_dataset`.
     """
     check_arguments(dest, options)
     places = {split: (Path(file).resolve(), Path(folder).resolve()) for split, (file, folder) in sources.items()}
     for split, (file, folder) in places.items():
         if not file.is_file() or not folder.is_dir():
             raise ConfigError(f"{split}: {file} must be a JSON, and {folder} the folder where its file names start")
-    source = {split: [str(place) for place in pair] for split, pair in places.items()}
-    options = {"source": source, **options, "classes": read_classes(options["classes"])}
+    classes = read_classes(options["classes"])
     found = {split: _read_split(split, *pair) for split, pair in places.items()}
     (_, categories), *others = found.values()
     if any(other != categories for _, other in others):
@@ -103,7 +96,10 @@ def convert_coco(
     splits = {split: read for split, (read, _) in found.items()}
     if options["share"]:
         splits = _hold_out(splits.pop("train"), options["share"]) | splits
-    return write_dataset(dest, splits, options, [*categories.values()], "zero", expected, files)
+    source = {split: [str(place) for place in pair] for split, pair in places.items()}
+    boxes = "fraction" if guess_boxes(splits.values()) == "fraction" else "zero"
+    options = {"source": source, **options, "boxes": boxes, "classes": classes or [*categories.values()]}
+    return write_dataset(dest, splits, options)
 
 
 def _hold_out(train: Split, share: float) -> dict[str, Split]:

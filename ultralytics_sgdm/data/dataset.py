@@ -89,19 +89,23 @@ def inspect_images(split: Split, what: str) -> None:
     split.leave_out(map_threads(inspect, split.samples, f"Reading {what}"))
 
 
-def convert_boxes(splits: Collection[Split], boxes: str, pixels: str = "") -> str:
+def convert_boxes(splits: Collection[Split], boxes: str) -> str:
     """Turn boxes as annotated into upright ones in pixels counted from 0, and return the convention that they had.
 
     Left out are images whose boxes are fractions of the image where pixels are expected, or the other way round.
-    `pixels` is the convention of boxes that are not fractions, if "auto" need not tell it.
     """
-    if boxes == "auto":
-        found = [o.box for split in splits for s in split.samples for o in s.objects if o.angle is None]
-        boxes = _guess_boxes(found, pixels)
+    boxes = guess_boxes(splits) if boxes == "auto" else boxes
+
+    def convert(s: Sample) -> str:
+        for o in s.objects:
+            if max(o.box) > LARGEST_FRACTION if boxes == "fraction" else _is_fraction(o.box):
+                seems = "pixels" if boxes == "fraction" else "fractions of the image"
+                return f"{o.where}: {seems}, but boxes={boxes}: {o}"
+        s.objects = [_convert_box(o, boxes, s) for o in s.objects]
+        return ""
+
     for split in splits:
-        split.leave_out([_find_other_convention(s, boxes) for s in split.samples])
-        for s in split.samples:
-            s.objects = [_convert_box(o, boxes, s) for o in s.objects]
+        split.leave_out([convert(s) for s in split.samples])
     return boxes
 
 
@@ -110,22 +114,15 @@ def _is_fraction(box: Sequence[float]) -> bool:
     return max(box) <= LARGEST_FRACTION and min(box) >= 0 and any(side % 1 for side in box)
 
 
-def _guess_boxes(boxes: Sequence[Sequence[float]], pixels: str) -> str:
+def guess_boxes(splits: Collection[Split]) -> str:
+    """Return the convention of the boxes as annotated: "fraction", "zero" or "voc" (see `convert_voc`)."""
+    boxes = [o.box for split in splits for s in split.samples for o in s.objects if o.angle is None]
     others = [box for box in boxes if not _is_fraction(box)]
     if len(others) < len(boxes) and all(max(box) <= LARGEST_FRACTION for box in others):
         return "fraction"
     fractional = sum(any(side % 1 for side in box) for box in others)
     at_zero = any(0 in box[:2] for box in others)
-    return pixels or ("zero" if at_zero or fractional > FRACTIONAL * len(others) else "voc")
-
-
-def _find_other_convention(s: Sample, boxes: str) -> str:
-    """Return which object of an image is in fractions where pixels are expected, or the other way round, or ""."""
-    for o in s.objects:
-        if max(o.box) > LARGEST_FRACTION if boxes == "fraction" else _is_fraction(o.box):
-            seems = "pixels" if boxes == "fraction" else "fractions of the image"
-            return f"{o.where}: {seems}, but boxes={boxes}: {o}"
-    return ""
+    return "zero" if at_zero or fractional > FRACTIONAL * len(others) else "voc"
 
 
 def _convert_box(o: Object, boxes: str, s: Sample) -> Object:

@@ -54,16 +54,14 @@ def convert_voc(
     Args:
         src: Folder with `Annotations`, `JPEGImages` and `ImageSets/Main`; only read.
         dest: New folder of the dataset; its `conversion.json` has all counts and what was left out.
-        train: Lists of `ImageSets/Main` that make the training split, such as "trainval" or "train,val"; default:
-            `train` or else `trainval`, or no training split if the folder has neither. Lists of a class (`NAME 1`) give
-            the images that are marked 1 or 0.
+        train: Lists of `ImageSets/Main` that make the training split, such as "train,val"; of lists of a class, the
+            images marked 1 or 0. Default: `train` or else `trainval`, or no training split without both.
         val: The same of the validation split; default: `val` or else `test`.
         test: The same of the test split; default: `test` unless that is the validation split already.
         classes: Class names in the order of their numbers, "a,b" or the path of a `.txt` with one a line; objects of
             other classes are left out. Default: the names found in the data, in alphabetical order.
-        boxes: "voc" for integers counted from 1 whose last pixel is inside the box, "zero" for coordinates counted from
-            0, "fraction" for fractions of the image, "auto" to tell by the data: "fraction" if no coordinate of the
-            dataset is above 1, "zero" if a box begins at 0 or more than 1 % have fractions.
+        boxes: "voc" for integers from 1, the last pixel inside the box; "zero" for coordinates from 0; "fraction" of
+            the image; "auto": "fraction" if none is above 1, "zero" if one is 0 or more than 1 % have fractions.
         difficult: "drop" or "keep" the objects marked difficult in the training split.
         val_difficult: "drop" or "keep" the objects marked difficult in the other splits.
         images: "hardlink", "copy" or "symlink" the images.
@@ -84,19 +82,17 @@ def convert_voc(
     return convert_lists(lists, dest, {**options, "images": images, "strict": strict})
 
 
-def convert_lists(
-    lists: Mapping[str, Sequence[Path]],
-    dest: Path,
-    options: dict[str, Any],
-    expected: Mapping[str, Mapping[str, int]] | None = None,
-) -> Path:
-    """Convert the lists of each split, of one or several folders; `options` are the last six of `convert_voc`."""
+def convert_lists(lists: Mapping[str, Sequence[Path]], dest: Path, options: dict[str, Any]) -> Path:
+    """Convert the lists of each split, of one or several folders.
+
+    `options` are the last six of `convert_voc`; for more see `write_dataset`.
+    """
     check_arguments(dest, options)
     source = {split: [str(file) for file in files] for split, files in lists.items()}
     options = {"source": source, **options, "classes": read_classes(options["classes"])}
     folders = {folder: _Folder(folder) for folder in {file.parents[2] for files in lists.values() for file in files}}
     splits = {split: _read_split(split, files, folders) for split, files in lists.items()}
-    return write_dataset(dest, splits, options, expected=expected)
+    return write_dataset(dest, splits, options)
 
 
 def _choose_lists(folder: Path, wanted: Mapping[str, str | Sequence[str] | None]) -> dict[str, list[Path]]:
@@ -104,11 +100,9 @@ def _choose_lists(folder: Path, wanted: Mapping[str, str | Sequence[str] | None]
     present = sorted(p.stem for p in folder.glob("*.txt"))
     chosen: dict[str, list[str]] = {}
     for split, usual in USUAL_LISTS.items():
-        given = wanted[split]
-        if given is not None:
-            chosen[split] = [Path(item).name.removesuffix(".txt") for item in split_items(given)]
-        else:
-            chosen[split] = [name for name in usual if name in present and [name] not in chosen.values()][:1]
+        default = [name for name in usual if name in present and [name] not in chosen.values()][:1]
+        given = default if wanted[split] is None else split_items(wanted[split] or "")
+        chosen[split] = [Path(item).name.removesuffix(".txt") for item in given]
     optional = ("train", "test") if chosen["val"] else ("test",)  # without train: a dataset to validate on
     chosen = {split: names for split, names in chosen.items() if names or split not in optional}
     for split, names in chosen.items():

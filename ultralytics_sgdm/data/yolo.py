@@ -40,15 +40,10 @@ CHOICES = {
 
 
 def check_arguments(dest: Path, options: Mapping[str, Any]) -> None:
-    """Raise ConfigError unless `dest` can be made and each option has a value that it may have."""
-    check_new(dest)
+    """Raise ConfigError unless a folder can be made at `dest` and each option has a value that it may have."""
     for name in options.keys() & CHOICES.keys():
         if options[name] not in CHOICES[name]:
             raise ConfigError(f"{name}={options[name]} must be one of {', '.join(map(str, CHOICES[name]))}")
-
-
-def check_new(dest: Path) -> None:
-    """Raise ConfigError unless a folder can be made at `dest`, where nothing is yet."""
     if os.path.lexists(dest):
         raise ConfigError(f"{dest} exists and is left as it is; name a new folder")
     above = next(folder for folder in dest.parents if folder.exists())
@@ -59,7 +54,7 @@ def check_new(dest: Path) -> None:
 @contextlib.contextmanager
 def create_folder(dest: Path) -> Iterator[Path]:
     """Yield a temporary folder beside `dest` that becomes `dest` if the block ends without an error."""
-    check_new(dest)
+    check_arguments(dest, {})
     part = dest.with_name(f".{dest.name}.part-{secrets.token_hex(4)}")
     part.mkdir(parents=True)
     try:
@@ -71,41 +66,32 @@ def create_folder(dest: Path) -> Iterator[Path]:
 
 def place_file(source: Path, target: Path, how: str) -> None:
     """Make the new file `target` a hard link to `source`, a copy of it or a symbolic link: one of `PLACING`."""
-    if how == "copy":
-        shutil.copy2(source, target)
-        return
     try:
         if how == "hardlink":
             os.link(os.path.realpath(source), target)  # link(2) would link to a symbolic link itself
-        else:
+        elif how == "symlink":
             target.symlink_to(source.absolute())
+        else:
+            shutil.copy2(source, target)
     except OSError as e:
         others = " or ".join(f"images={p}" for p in PLACING if p != how)
         raise ConfigError(f"cannot {how} {source} ({e.strerror}); use {others}") from e
 
 
-def write_dataset(
-    dest: Path,
-    splits: Mapping[str, Split],
-    options: Mapping[str, Any],
-    classes: Sequence[str] = (),
-    pixels: str = "",
-    expected: Mapping[str, Mapping[str, int]] | None = None,
-    files: Mapping[str, Path] | None = None,
-) -> Path:
+def write_dataset(dest: Path, splits: Mapping[str, Split], options: Mapping[str, Any]) -> Path:
     """Write a new folder, or none at all, print the report, and return the data YAML.
 
-    `classes` are those without the option of that name, `pixels` is the convention of boxes (see `convert_boxes`),
-    `expected` the published counts, `files` what else is placed there.
+    `options` are those of the converter, and where they apply `published`, counts that the splits must have, and
+    `files`, what else is placed in the folder, by its path there.
     """
-    boxes = convert_boxes(splits.values(), options.get("boxes", "auto"), pixels)
+    boxes = convert_boxes(splits.values(), options["boxes"])
     names = {o.name for split in splits.values() for s in split.samples for o in s.objects}
-    classes = options["classes"] or classes or sorted(names)
+    classes = options["classes"] or sorted(names)
     counts = {}
     for name, split in splits.items():
         policy = options.get("difficult" if _get_role(name) == "train" else "val_difficult", "drop")
         counts[name] = _label(split, classes, policy)
-    if problem := _find_problem(splits, counts, options["strict"], expected or {}):
+    if problem := _find_problem(splits, counts, options):
         lines = [line for split in splits.values() for line in split.skipped]
         raise ConfigError("\n".join([f"{dest}: {problem}", *shorten(lines)]))
     owners = Counter((s.image, s.id) for split in splits.values() for s in split.samples)
@@ -117,9 +103,9 @@ def write_dataset(
         "skipped": {name: split.skipped for name, split in splits.items()},
     }
     with create_folder(dest) as part:
-        for path, source in (files or {}).items():
-            (part / path).parent.mkdir(parents=True, exist_ok=True)
-            place_file(source, part / path, options["images"])
+        for path, source in options.get("files", {}).items():
+            (part / path).parent.mkdir(exist_ok=True)
+            place_file(Path(source), part / path, options["images"])
         for name, split in splits.items():
             lines = []
             for sample in TQDM(split.samples, desc=f"Writing {name}"):
@@ -151,7 +137,8 @@ def _label(split: Split, classes: Sequence[str], policy: str) -> dict[str, Any]:
     other: Counter[str] = Counter()
     for s in split.samples:
         for o in s.objects:
-            counts.update(annotated=1, difficult=o.difficult, not_difficult=not o.difficult)
+            counts["annotated"] += 1
+            counts["difficult" if o.difficult else "not_difficult"] += 1
             if o.difficult and policy == "drop":
                 continue
             if o.name not in numbers:
@@ -162,8 +149,8 @@ def _label(split: Split, classes: Sequence[str], policy: str) -> dict[str, Any]:
                 split.skipped.append(f"{s.where}: {o.where}: {problem or 'the same object again'} {o}")
             else:
                 s.rows[row] = o.name
-                is_clipped = min(o.box) < 0 or o.box[2] > s.width or o.box[3] > s.height
-                counts.update(clipped=is_clipped, rotated=bool(o.angle))
+                counts["clipped"] += min(o.box) < 0 or o.box[2] > s.width or o.box[3] > s.height
+                counts["rotated"] += bool(o.angle)
     by_class = count_classes([[*s.rows.values()] for s in split.samples], classes)
     return {**by_class, **counts, "difficult_policy": policy, "other_classes": dict(other)}
 
@@ -181,11 +168,9 @@ def _format_label(number: int, box: Sequence[float], s: Sample) -> tuple[str, st
     return f"{number} {x:.6f} {y:.6f} {w} {h}\n", ""
 
 
-def _find_problem(
-    splits: Mapping[str, Split], counts: Mapping[str, Any], strict: bool, expected: Mapping[str, Mapping[str, int]]
-) -> str:
+def _find_problem(splits: Mapping[str, Split], counts: Mapping[str, Any], options: Mapping[str, Any]) -> str:
     """Return why a dataset must not be written, or ""."""
-    if strict and any(s.skipped for s in splits.values()):
+    if options["strict"] and any(s.skipped for s in splits.values()):
         return "strict=True, and these would be left out:"
     for name, split in splits.items():
         if not split.samples:
@@ -195,7 +180,7 @@ def _find_problem(
         others = ", ".join(sorted({name for c in train for name in c["other_classes"]}))
         difficult = sum(c["difficult"] for c in train)
         return f"no object at all to train on; left out are {difficult:,} difficult (COCO: crowd), and classes {others}"
-    for name, published in expected.items():
+    for name, published in options.get("published", {}).items():
         found = {what: counts[name][what] for what in published}
         if found != published:
             return f"the split {name} has {found}, published are {published}; the source is incomplete or changed"
@@ -207,8 +192,8 @@ def _format_report(classes: Sequence[str], record: Mapping[str, Any]) -> list[st
     lines = format_counts(classes, splits, ("backgrounds", "difficult", "clipped", "rotated"))
     lines.append(f"difficult: or crowd; rotated: the label is the upright box around it; boxes={record['boxes']}")
     for name, s in splits.items():
-        for c, number in s["other_classes"].items():
-            lines.append(f"{name}: {pluralize(number, 'object')} of {c!r} left out, which is not in classes")
+        if s["other_classes"]:
+            lines.append(f"{name}: left out, for their class is not in classes: {s['other_classes']}")
     if shared := record["in_several_splits"]:
         lines += [f"WARNING: in several splits: {pluralize(len(shared), 'image')}", *shorten(shared)]
     if not any(_get_role(name) == "train" for name in splits):
