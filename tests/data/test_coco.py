@@ -46,10 +46,7 @@ def read_dataset(file, split="val"):
 
 def test_a_dataset_is_what_ultralytics_reads(sources, tmp_path):
     before, dest = tree(tmp_path / "src"), tmp_path / "coco"
-    published = {
-        "train2017": {"images": 3, "annotated": 3, "not_difficult": 2},
-        "val2017": {"images": 1, "annotated": 3},
-    }
+    published = {"train2017": {"images": 3, "not_difficult": 2}, "val2017": {"annotated": 3}}
     data = check_det_dataset(str(convert_coco(sources, dest, OPTIONS | {"published": published})))
     assert data["names"] == {0: "person", 1: "car"} and data["val"].endswith("/coco/val2017.txt")
     written = [p.read_text() for p in sorted((dest / "labels/train2017").iterdir())]
@@ -69,19 +66,16 @@ def test_a_dataset_is_what_ultralytics_reads(sources, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (
-            b'{"images": [],\n"a',
-            r"val2017.json is not a COCO instances file in UTF-8 .JSONDecodeError: .*line 2 column 1",
-        ),
-        (b'{"images": "\xe9"}', "val2017.json is not a COCO instances file in UTF-8 .UnicodeDecodeError"),
-        (b'{"images": []}', "is not a COCO instances file in UTF-8 .KeyError: 'categories'"),
-        (b'{"categories": [{"id": 1, "name": null}]}', r"each category needs an id and a name of its own, not .*''"),
-        (b"[" * 100_000, "is not a COCO instances file in UTF-8 .RecursionError"),
+        (b'{"images": [],\n"a', "JSONDecodeError: .*line 2 column 1"),
+        (b'{"images": "\xe9"}', "UnicodeDecodeError"),
+        (b'{"images": []}', "KeyError: 'categories'"),
+        (b'{"categories": [{"id": 1, "name": null}]}', "ValueError: each category needs an id and a name of its own"),
+        (b"[" * 100_000, "RecursionError"),
     ],
 )
 def test_other_files_are_refused(sources, tmp_path, content, message):
     sources["val2017"][0].write_bytes(content)
-    with pytest.raises(ConfigError, match=message):
+    with pytest.raises(ConfigError, match=f"val2017.json is not a COCO instances file in UTF-8 .{message}"):
         convert_coco(sources, tmp_path / "coco", OPTIONS)
 
 
@@ -122,7 +116,6 @@ def test_the_label_of_a_rotated_box_is_the_upright_box_around_it(tmp_path):
     ("annotation", "reason"),
     [
         ({"id": 1}, "annotation 1: neither bbox nor polygons"),
-        ({"id": 1, "keypoints": [1, 2, 2], "bbox": [0, 0, 0, 0]}, "image a.jpg: annotation 1: box without area"),
         ({"id": 1, "bbox": [1, 2, 3]}, "annotation 1: not enough values to unpack (expected 4, got 3)"),
         (BOX | {"id": 1, "bbox_mode": 4}, "annotation 1: bbox_mode 4 is not read, only XYXY_ABS and XYWH_ABS"),
         ({"id": 1, "bbox": [1, 2, 3, 10**400]}, "annotation 1: OverflowError int too large to convert to float"),
@@ -147,7 +140,6 @@ def test_an_object_that_cannot_be_used_is_left_out_with_the_reason(tmp_path, ann
         ({"id": 1, "file_name": f"{'x' * 300}.jpg"}, f"src.json image {'x' * 100}...: [Errno 36] File name too long"),
         ({"id": 1, "file_name": "a.png"}, "src.json image a.png: there is another image of this name"),
         ({"id": 1, "file_name": "x.gif"}, "src.json image x.gif: Ultralytics takes no file of this name"),
-        ({"id": 1}, "src.json image number 1: KeyError 'file_name'"),
         (7, "src.json image number 1: TypeError 'int' object is not subscriptable"),
     ],
 )
@@ -164,15 +156,6 @@ def test_an_id_as_text_is_matched_to_a_number(tmp_path, image_id, key):
     files = write_json(tmp_path, [annotation], ["a.jpg"], images=[{"id": key, "file_name": "a.jpg"}])
     boxes, made = read_dataset(convert_coco_json(*files))
     assert boxes == {"a": [pytest.approx(RELATIVE)]} and made["skipped"]["val"] == []
-
-
-def test_no_training_split_is_written_without_an_object(tmp_path):
-    images = [{"id": i, "file_name": f"{i}.jpg"} for i in range(1, 9)]
-    boxes = [BOX | {"image_id": f"{i}.jpg"} for i in range(1, 9)]
-    src, folder, dest = write_json(tmp_path, boxes, [i["file_name"] for i in images], images=images)
-    with pytest.raises(ConfigError, match=r"(?s)no object at all to train on.*\n  .*no image 1.jpg for this cat"):
-        convert_coco_json(src, folder, dest, val=0.25)
-    assert not dest.exists()
 
 
 def test_splits_of_a_coco_json(tmp_path):
@@ -195,19 +178,14 @@ def test_splits_of_a_coco_json(tmp_path):
     [
         ({"val": "1.5"}, "val=1.5: a share that is held out lies between 0 and 1"),
         ({"val": "ten"}, "val: .*/ten must be a JSON"),
-        ({"src": "gone.json"}, "val: .*/gone.json must be a JSON"),
         ({"folder": "gone"}, "gone the folder where its file names start"),
-        ({"dest": "src.json"}, "src.json exists and is left as it is"),
-        ({"images": "move"}, "images=move must be one of hardlink, copy, symlink"),
     ],
 )
 def test_wrong_options_are_refused_before_anything_is_read(tmp_path, monkeypatch, options, message):
     src, folder, dest = write_json(tmp_path, [BOX])
-    monkeypatch.chdir(tmp_path)
     monkeypatch.setattr("ultralytics_sgdm.data.coco._read_json", lambda *a: pytest.fail("has read"))
     with pytest.raises(ConfigError, match=message):
         convert_coco_json(**{"src": src, "folder": folder, "dest": dest} | options)
-    assert not dest.exists()
 
 
 def test_fractions_of_the_image(tmp_path):
@@ -215,11 +193,9 @@ def test_fractions_of_the_image(tmp_path):
     assert boxes["a"] == [pytest.approx(RELATIVE)] and made["boxes"] == "fraction"
 
 
-@pytest.mark.parametrize(
-    ("one", "other"), [((1, "cat"), (5, "cat")), ((5, "cat"), (5, "dog")), ((5, "cat"), (5.0, "dog"))]
-)
-def test_categories_of_one_name_or_id_are_refused(tmp_path, one, other):
-    files = write_json(tmp_path, [BOX], categories=[{"id": key, "name": name} for key, name in (one, other)])
+@pytest.mark.parametrize("other", [(1, "cat"), (5, "dog"), (5.0, "dog")])
+def test_categories_of_one_name_or_id_are_refused(tmp_path, other):
+    files = write_json(tmp_path, [BOX], categories=[{"id": key, "name": name} for key, name in ((5, "cat"), other)])
     with pytest.raises(ConfigError, match="each category needs an id and a name of its own"):
         convert_coco_json(*files)
 

@@ -18,7 +18,6 @@ def read_objects(xml):
     [
         ("<annotations><image/></annotations>", "not a VOC annotation, its root is <annotations>"),
         (an_xml(more="<objects><object/></objects>"), "<objects> looks like an object"),
-        (an_xml(more="<Object><name>cat</name></Object>"), "<Object> looks like an object"),
         (an_xml(more="<data>\n<bounding-box/></data>"), "<bounding-box> looks like an object"),
         (an_xml(an_object(), more="<item/>"), "<item> looks like an object"),
         (an_xml(more="<a>" * 90_000 + "<box/>" + "</a>" * 90_000), "<box> looks like an object"),
@@ -29,7 +28,6 @@ def read_objects(xml):
         (an_xml(an_object(box=(1, 1, 9, "nan"))), "object 1, 'cat', bndbox/ymax is not a number: 'nan'"),
         ("", "not XML"),
         ("\n" * 4 + an_xml(an_object())[:-9], "not XML.* line 10"),
-        ("<annotation>" * 100_000, "not XML"),
         ('<?xml version="1.0" encoding="no-such"?>' + an_xml(), "not .*another encoding.*unknown encoding: no-such"),
         ('<!DOCTYPE a [<!ENTITY x "cat"><!ENTITY y "&x;&x;">]>' + an_xml(an_object("&y;")), "not XML, with entities"),
         ('<!DOCTYPE a [<!ENTITY y SYSTEM "file:///etc/passwd">]>' + an_xml(an_object("&y;")), "not XML, with entities"),
@@ -49,11 +47,8 @@ def test_an_annotation_without_object_is_a_background():
         "<camera id='3'><focus>2.0</focus></camera><timestamp>2020-01-02 10:20:30</timestamp>"
     )
     assert read_xml(an_xml(more=header).encode()) == (40, 30, [])
-
-
-@pytest.mark.parametrize("size", [None, ("", "x"), ("inf", 1)])
-def test_a_size_that_is_none_is_left_to_the_image(size):
-    assert read_xml(an_xml(size=size).encode())[:2] == (0, 0)
+    for size in (None, ("", "x"), ("inf", 1)):  # is left to the image
+        assert read_xml(an_xml(size=size).encode()) == (0, 0, [])
 
 
 @pytest.mark.parametrize("difficult", ["1", "1.0", "true", "Y", "yes"])
