@@ -206,7 +206,10 @@ def test_an_id_of_two_images_leaves_both_out(tmp_path):
     boxes, made = read_dataset(convert_coco_json(*files))
     reason = "another image has its id, 3, too; whose objects are they?"
     assert boxes == {"c": [pytest.approx(RELATIVE)]}
-    line = [f"src.json image a.jpg: {reason}; with its 2 objects", f"src.json image b.jpg: {reason}"]
+    line = [
+        f"src.json image a.jpg: {reason}; with its 2 objects",
+        f"src.json image b.jpg: {reason}; with its 0 objects",
+    ]
     assert made["skipped"]["val"] == line
 
 

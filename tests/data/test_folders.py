@@ -12,7 +12,7 @@ import pytest
 from small_datasets import an_object, make_voc, tree
 
 from ultralytics_sgdm.data import convert_voc
-from ultralytics_sgdm.data.yolo import PLACING, create_folder
+from ultralytics_sgdm.data.yolo import CHOICES, create_folder
 from ultralytics_sgdm.errors import ConfigError
 
 
@@ -48,7 +48,7 @@ def convert_until(step, *arguments, **options):
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("images", PLACING)
+@pytest.mark.parametrize("images", CHOICES["images"])
 def test_a_conversion_may_be_killed_at_every_step(src, tmp_path, images):
     whole = tree(convert_voc(src, tmp_path / "whole", images=images).parent, times=False)
     before, dest = tree(src, times=False), tmp_path / "dest"
@@ -87,7 +87,7 @@ def test_of_two_runs_at_once_one_writes_the_dataset(src, tmp_path):
     assert sorted(p.name for p in tmp_path.iterdir()) == ["alone", "dest", "src"]
 
 
-@pytest.mark.parametrize("how", PLACING)
+@pytest.mark.parametrize("how", CHOICES["images"])
 def test_images_are_placed_as_asked(src, tmp_path, how):
     image = src / "JPEGImages/t0.jpg"
     image.rename(tmp_path / "elsewhere.jpg")

@@ -184,7 +184,6 @@ def test_strict_stops_before_anything_is_written(src, tmp_path):
         ({"strict": "no"}, "strict=no must be one of True, False"),
         ({"train": "trian"}, r"no list trian for train; choose with train= from: test, train, val"),
         ({"classes": "a,b,a"}, "classes=a,b,a: a name is there twice"),
-        ({"classes": "gone.txt"}, "gone.txt cannot be read as a text in UTF-8: .*No such file"),
         ({"src": "."}, r"is not a folder in VOC layout, such as .*: no Annotations in it"),
         ({"dest": "file/below/dest"}, "dest cannot be made: .*file is not a folder that you may write to"),
     ],
@@ -202,7 +201,7 @@ def make_lists(tmp_path, lines):
     names = ("a", "b", "my cat 1", "deep/c", "images/d")
     src = make_voc(tmp_path / "src", train={}, val={"v": [an_object()], **{name: [an_object()] for name in names}})
     (src / "ImageSets/Main/val.txt").write_text("v\n")
-    (src / "ImageSets/Main/train.txt").write_bytes(lines.encode())
+    (src / "ImageSets/Main/train.txt").write_bytes(lines.encode(errors="surrogateescape"))
     return src
 
 
@@ -231,7 +230,7 @@ def test_what_is_unambiguous_in_a_list_is_taken(tmp_path, lines, names):
     [
         ("JPEGImages/a.jpg Annotations/b.xml", "Annotations/b.xml.xml: no such file"),
         ("a 1", "Annotations/a 1.xml: no such file"),
-        ("gone", "Annotations/gone.xml: no such file"),
+        ("gone\udce9", "Annotations/gone\ufffd.xml: no such file"),
         ("b", "train.txt:2: b is listed again"),
         ("deep\\c", "train.txt:2: 'deep\\\\c': this name leaves the folder of the dataset, or its folders are not"),
         ("a/../../secret", "train.txt:2: 'a/../../secret': this name leaves the folder of the dataset"),
@@ -256,6 +255,3 @@ def test_lists_of_classes_only(tmp_path):
         convert_voc(src, tmp_path / "dest")
     convert_voc(src, tmp_path / "dest", train="cat_train", val="cat_val.txt")
     assert record(tmp_path / "dest")["splits"]["train"]["images"] == 1
-    (src / "ImageSets/Main/cat_val.txt").write_bytes("caf\xe9".encode("latin-1"))
-    with pytest.raises(ConfigError, match=r"cat_val.txt cannot be read as a text in UTF-8"):
-        convert_voc(src, tmp_path / "other", train="cat_train", val="cat_val")

@@ -108,10 +108,8 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
         for kind in filter(r.get, FINDINGS):
             lines += [f"{split}: {kind}: {len(r[kind]):,}", *shorten(r[kind])]
     lines += [f"the same image: {len(shared):,}", *shorten([*shared])]
-    if alike is None:
-        lines.append(f"near duplicates: not looked for ({how_to_install('check') if near else 'near=0'})")
-    else:
-        lines += [f"near duplicates: {pairs:,}", *shorten(alike)]
+    missing = f"not looked for ({how_to_install('check') if near else 'near=0'})"
+    lines += [f"near duplicates: {missing if pairs is None else pairs}", *shorten(alike or [])]
     LOGGER.info("\n".join([*lines, f"samples of each class: {target}"]))
     left_out, between = sum(len(r["left out"]) for r in report.values()), sum(n > 1 for n in shared.values())
     if strict and (left_out or between):
@@ -198,11 +196,10 @@ def _find_duplicates(found: Mapping[str, Sequence[_File]]) -> dict[str, int]:
     for split, files in found.items():
         for f in files:
             places[f.digest].append((split, f.name))
-    places.pop("", None)
     lines = {}
-    for them in places.values():
+    for digest, them in places.items():
         splits = dict.fromkeys(split for split, _ in them)
-        if len(them) > 1:
+        if digest and len(them) > 1:
             lines[f"{' and '.join(splits)}: {', '.join(name for _, name in them)}"] = len(splits)
     return lines
 

@@ -17,9 +17,9 @@ from typing import Any
 import numpy as np
 from ultralytics.utils import LOGGER
 
-from ..errors import ConfigError
+from ..errors import ConfigError, pluralize
 from ..files import sha256
-from .dataset import Object, Sample, Split, count_lost, guess_boxes, inspect_images, read_classes, shorten_text
+from .dataset import Object, Sample, Split, guess_boxes, inspect_images, read_classes, shorten_text
 from .images import check_id
 from .yolo import check_arguments, write_dataset
 
@@ -179,7 +179,7 @@ def _read_split(split: str, source: Path, folder: Path) -> tuple[Split, dict[str
                 raise ValueError("there is another image of this name, and both would have one label")
             sample.objects.extend(own)  # an image that is listed twice has the objects of both
         except BAD as e:
-            result.skipped.append(f"{where}: {_explain(e)}{count_lost(own)}")
+            result.skipped.append(f"{where}: {_explain(e)}; with its {pluralize(len(own), 'object')}")
     result.samples = [*samples.values()]
     inspect_images(result, split)
     for key, rest in objects.items():
@@ -188,7 +188,6 @@ def _read_split(split: str, source: Path, folder: Path) -> tuple[Split, dict[str
 
 
 def _explain(e: Exception) -> str:
-    """Return why an image or an annotation is left out."""
     return shorten_text(str(e) if type(e) is ValueError else f"{type(e).__name__} {e}", 300)
 
 

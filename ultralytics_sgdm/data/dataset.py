@@ -66,14 +66,9 @@ class Split:
         samples, self.samples = self.samples, []
         for s, problem in zip(samples, problems, strict=True):
             if problem:
-                self.skipped.append(f"{s.where}: {problem}{count_lost(s.objects)}")
+                self.skipped.append(f"{s.where}: {problem}; with its {pluralize(len(s.objects), 'object')}")
             else:
                 self.samples.append(s)
-
-
-def count_lost(objects: Sequence[Object]) -> str:
-    """Return the end of a line about an image that is left out: how many objects with it."""
-    return f"; with its {pluralize(len(objects), 'object')}" if objects else ""
 
 
 def inspect_images(split: Split, what: str) -> None:
@@ -156,19 +151,11 @@ def split_items(value: str | Sequence[str]) -> list[str]:
 def read_classes(classes: str | Sequence[str] | None) -> list[str] | None:
     """Return the names that the option `classes` means, "a,b" or the path of a `.txt` with one a line."""
     if isinstance(classes, str) and classes.endswith(".txt"):
-        classes = read_text(Path(classes)).splitlines()
+        classes = Path(classes).read_text("utf-8-sig", "replace").splitlines()
     names = split_items(classes or ())
     if len({*names}) < len(names):
         raise ConfigError(f"classes={classes}: a name is there twice")
     return names or None
-
-
-def read_text(file: Path) -> str:
-    """Read a text in UTF-8, with or without a byte-order mark, or raise ConfigError."""
-    try:
-        return file.read_text("utf-8-sig")
-    except (OSError, UnicodeDecodeError) as e:
-        raise ConfigError(f"{file} cannot be read as a text in UTF-8: {e}") from e
 
 
 def shorten(lines: Sequence[str]) -> list[str]:

@@ -18,7 +18,7 @@ from defusedxml import DefusedXmlException, ElementTree
 from ultralytics.data.utils import IMG_FORMATS
 
 from ..errors import ConfigError
-from .dataset import Object, Sample, Split, inspect_images, read_classes, read_text, shorten_text, split_items
+from .dataset import Object, Sample, Split, inspect_images, read_classes, shorten_text, split_items
 from .images import check_id
 from .yolo import check_arguments, write_dataset
 
@@ -133,7 +133,8 @@ def _read_split(split: str, files: Sequence[Path], folders: Mapping[Path, _Folde
 
 def _read_list(file: Path, folder: _Folder, found: Split) -> Iterator[tuple[str, str]]:
     """Yield the line and the name of each image that a list names; `found` gets a line for what it names otherwise."""
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(file).splitlines(), 1) if line.strip()]
+    text = file.read_text("utf-8-sig", "replace")
+    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
     is_class_list = all(CLASS_LIST.fullmatch(line) for _, line in lines)
     is_class_list = is_class_list and not all(line in folder.xmls for _, line in lines)
     for number, line in lines:
@@ -211,7 +212,6 @@ def read_xml(content: bytes) -> tuple[int, int, list[Object]]:
 
 
 def _get_text(element: Any, path: str) -> str:
-    """Return the text of a child in one line, or "" without one."""
     return " ".join(element.findtext(path, "").split())
 
 

@@ -29,12 +29,11 @@ from ..errors import ConfigError, pluralize
 from .dataset import Sample, Split, convert_boxes, shorten
 from .images import find_label
 
-PLACING = ("hardlink", "copy", "symlink")
 CHOICES = {
     "boxes": ("auto", "voc", "zero", "fraction"),
     "difficult": ("drop", "keep"),
     "val_difficult": ("drop", "keep"),
-    "images": PLACING,
+    "images": ("hardlink", "copy", "symlink"),
     "strict": (True, False),
 }
 
@@ -65,7 +64,7 @@ def create_folder(dest: Path) -> Iterator[Path]:
 
 
 def place_file(source: Path, target: Path, how: str) -> None:
-    """Make the new file `target` a hard link to `source`, a copy of it or a symbolic link: one of `PLACING`."""
+    """Make the new file `target` a hard link to `source`, a copy of it or a symbolic link, as `images=` says."""
     try:
         if how == "hardlink":
             os.link(os.path.realpath(source), target)  # link(2) would link to a symbolic link itself
@@ -74,7 +73,7 @@ def place_file(source: Path, target: Path, how: str) -> None:
         else:
             shutil.copy2(source, target)
     except OSError as e:
-        others = " or ".join(f"images={p}" for p in PLACING if p != how)
+        others = " or ".join(f"images={choice}" for choice in CHOICES["images"] if choice != how)
         raise ConfigError(f"cannot {how} {source} ({e.strerror}); use {others}") from e
 
 
