@@ -15,7 +15,6 @@ from pathlib import Path, PurePosixPath
 from typing import Any
 
 import numpy as np
-from ultralytics.utils import LOGGER
 
 from ..errors import ConfigError, pluralize
 from ..files import sha256
@@ -104,15 +103,14 @@ def convert_coco(sources: Mapping[str, tuple[str | Path, str | Path]], dest: Pat
 
 def _hold_out(train: Split, share: float) -> dict[str, Split]:
     """Divide a split by the names of its images, so that the same ones are held out in every run."""
-    samples = sorted(train.samples, key=lambda s: sha256(s.id))
-    held = {s.id for s in samples[: round(len(samples) * share)]}
+    ids = sorted((s.id for s in train.samples), key=sha256)
+    held = {*ids[: round(len(ids) * share)]}
     rest = Split([s for s in train.samples if s.id not in held], train.skipped)
     return {"train": rest, "val": Split([s for s in train.samples if s.id in held])}
 
 
 def _read_json(file: Path) -> tuple[list[Any], list[Any], dict[str, str]]:
     """Return images and annotations of a file, as they are there, and its categories by id, in the order of the ids."""
-    LOGGER.info(f"Reading {file}")
     try:
         with file.open(encoding="utf-8-sig") as f:
             data = json.load(f, object_hook=_drop_outline)
@@ -122,10 +120,7 @@ def _read_json(file: Path) -> tuple[list[Any], list[Any], dict[str, str]]:
             raise ValueError(f"each category needs an id and a name of its own, not {shorten_text(pairs)}")
         return list(data["images"]), list(data["annotations"]), categories
     except (*BAD, OSError, RecursionError) as e:
-        raise ConfigError(
-            f"{file} is not a COCO instances file in UTF-8 ({type(e).__name__}: {e}); it must be an object with "
-            "lists of images, annotations, and categories of an id and a name each"
-        ) from e
+        raise ConfigError(f"{file} is not a COCO instances file in UTF-8: {type(e).__name__} {e}") from e
 
 
 def _drop_outline(value: dict[str, Any]) -> dict[str, Any]:

@@ -19,7 +19,6 @@ from ultralytics.data.utils import IMG_FORMATS
 
 from ..errors import ConfigError
 from .dataset import Object, Sample, Split, inspect_images, read_classes, shorten_text, split_items
-from .images import check_id
 from .yolo import check_arguments, write_dataset
 
 IMAGE_SETS = "ImageSets/Main"
@@ -115,40 +114,29 @@ def _choose_lists(folder: Path, wanted: Mapping[str, str | Sequence[str] | None]
 def _read_split(split: str, files: Sequence[Path], folders: Mapping[Path, _Folder]) -> Split:
     """Return the samples of a split, their boxes as annotated."""
     found = Split()
-    seen = set()
-    for file in files:
-        folder = folders[file.parents[2]]
-        for where, name in _read_list(file, folder, found):
-            if name in seen:
-                found.skipped.append(f"{where}: {name} is listed again")
-                continue
-            seen.add(name)
-            try:
-                found.samples.append(folder.read(name))
-            except (ValueError, OSError) as e:
-                found.skipped.append(f"Annotations/{name}.xml: {e}")
+    entries = {name: folders[file.parents[2]] for file in files for name in _read_list(file, folders[file.parents[2]])}
+    for name, folder in entries.items():
+        try:
+            found.samples.append(folder.read(name))
+        except (ValueError, OSError) as e:
+            found.skipped.append(f"Annotations/{shorten_text(name)}.xml: {e}")
     inspect_images(found, split)
     return found
 
 
-def _read_list(file: Path, folder: _Folder, found: Split) -> Iterator[tuple[str, str]]:
-    """Yield the line and the name of each image that a list names; `found` gets a line for what it names otherwise."""
-    text = file.read_text("utf-8-sig", "replace")
-    lines = [(number, line.strip()) for number, line in enumerate(text.splitlines(), 1) if line.strip()]
-    is_class_list = all(CLASS_LIST.fullmatch(line) for _, line in lines)
-    is_class_list = is_class_list and not all(line in folder.xmls for _, line in lines)
-    for number, line in lines:
-        where = f"{IMAGE_SETS}/{file.name}:{number}"
-        name, flag = line.rsplit(maxsplit=1) if is_class_list else (line, "")
-        try:
-            if flag != "-1":
-                yield where, check_id(folder.parse_name(name))
-        except ValueError as e:
-            found.skipped.append(f"{where}: {shorten_text(name)!r}: {e}")
+def _read_list(file: Path, folder: _Folder) -> list[str]:
+    """Return the names of the images that a list means."""
+    lines = [line.strip() for line in file.read_text("utf-8-sig", "replace").splitlines() if line.strip()]
+    if all(CLASS_LIST.fullmatch(line) for line in lines) and not all(line in folder.xmls for line in lines):
+        lines = [line.rsplit(maxsplit=1)[0] for line in lines if not line.endswith("-1")]
+    return [folder.parse_name(line) for line in lines]
 
 
 class _Folder:
-    """A folder in VOC layout: its annotations and images by their relative path without suffix."""
+    """A folder in VOC layout: its annotations and images by their relative path without suffix.
+
+    Only what is found in the folder is read, whatever a list or an annotation names.
+    """
 
     def __init__(self, path: Path) -> None:
         self.xmls = _index(path / "Annotations", {"xml"})
