@@ -136,7 +136,7 @@ def test_an_object_that_cannot_be_used_is_left_out_with_the_reason(tmp_path, ann
     [
         ({"id": 1, "file_name": "gone.jpg"}, "src.json image gone.jpg: no such image"),
         ({"id": 1, "file_name": "../src.json"}, "src.json image ../src.json: this name leaves the folder"),
-        ({"id": 1, "file_name": "a\0.jpg"}, "src.json image a\\x00.jpg: a line of a list cannot hold this name"),
+        ({"id": 1, "file_name": "\ud800\0.jpg"}, "src.json image \\ud800\\x00.jpg: no such image"),
         ({"id": 1, "file_name": f"{'x' * 300}.jpg"}, f"src.json image {'x' * 100}...: [Errno 36] File name too long"),
         ({"id": 1, "file_name": "a.png"}, "src.json image a.png: there is another image of this name"),
         ({"id": 1, "file_name": "x.gif"}, "src.json image x.gif: Ultralytics takes no file of this name"),

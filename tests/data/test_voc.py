@@ -184,7 +184,7 @@ def test_strict_stops_before_anything_is_written(src, tmp_path):
         ({"strict": "no"}, "strict=no must be one of True, False"),
         ({"train": "trian"}, r"no list trian for train; choose with train= from: test, train, val"),
         ({"classes": "a,b,a"}, "classes=a,b,a: a name is there twice"),
-        ({"src": "."}, r"is not a folder in VOC layout, such as .*: no Annotations in it"),
+        ({"src": "."}, r"is not a folder in VOC layout, such as .*: no ImageSets/Main in it"),
         ({"dest": "file/below/dest"}, "dest cannot be made: .*file is not a folder that you may write to"),
     ],
 )

@@ -19,7 +19,6 @@ import numpy as np
 from ..errors import ConfigError, pluralize
 from ..files import sha256
 from .dataset import Object, Sample, Split, guess_boxes, inspect_images, read_classes, shorten_text
-from .images import check_id
 from .yolo import check_arguments, write_dataset
 
 HAS_SIZE = {"0": False, "XYXY_ABS": False, "1": True, "XYWH_ABS": True}  # by `bbox_mode` of Detectron2
@@ -163,7 +162,9 @@ def _read_split(split: str, source: Path, folder: Path) -> tuple[Split, dict[str
             key = _read_id(image["id"])
             where = f"{file} image {shorten_text(image['file_name'])}"
             own = objects.pop(key, [])
-            path = PurePosixPath(check_id(image["file_name"]))
+            path = PurePosixPath(image["file_name"])
+            if not (folder / path).is_relative_to(folder) or ".." in path.parts or "\\" in image["file_name"]:
+                raise ValueError("this name leaves the folder of images, or its folders are not divided by /")
             if len(names[key]) > 1:
                 raise ValueError(f"another image has its id, {shorten_text(key)}, too; whose objects are they?")
             sides = (image.get(side) for side in ("width", "height"))

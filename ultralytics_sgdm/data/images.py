@@ -1,9 +1,8 @@
-"""Images as a training sees them: read with Ultralytics' own check and its own reader; their names and labels."""
+"""Images as a training sees them: read with Ultralytics' own check and its own reader; their labels."""
 
 from __future__ import annotations
 
-import os
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 
 import cv2
 from PIL import Image, ImageOps
@@ -17,16 +16,6 @@ ORIENTATION = 0x0112  # in EXIF; 1 is upright
 
 # For every file that Pillow does not know, Ultralytics' Image.open offers to install a reader of HEIF.
 _open_image = getattr(patches, "_image_open", Image.open)
-
-
-def check_id(name: str) -> str:
-    """Return the id of an image, a relative path without suffix, in normal form; ValueError if files cannot."""
-    path = PurePosixPath(name)
-    if path.is_absolute() or not path.parts or ".." in path.parts or "\\" in name or (os.name == "nt" and ":" in name):
-        raise ValueError("this name leaves the folder of the dataset, or its folders are not divided by /")
-    if "\0" in name or len(f"{name}.".splitlines()) > 1 or name.encode(errors="replace").decode() != name:
-        raise ValueError("a line of a list cannot hold this name")
-    return str(path)
 
 
 def find_label(image: Path) -> Path:

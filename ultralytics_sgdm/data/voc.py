@@ -24,7 +24,6 @@ from .yolo import check_arguments, write_dataset
 IMAGE_SETS = "ImageSets/Main"
 USUAL_LISTS = {"train": ("train", "trainval"), "val": ("val", "test"), "test": ("test",)}
 CLASS_LIST = re.compile(r"(.+?)\s+([+-]?[01])")  # NAME 1, NAME -1 (not in the class), NAME 0 (difficult)
-HEADER = {"folder", "filename", "path", "segmented", "owner", "source", "size"}  # `path` is labelImg's
 OBJECT_LIKE = re.compile(  # what other tools call an object, a box or an outline
     r".*(box|obj|poly|instance|segmentation).*|annotations|item|shape|region|target|label|mask|rect(angle)?|points?",
     re.IGNORECASE,
@@ -73,9 +72,8 @@ def convert_voc(
         ConfigError: If an argument or the folder cannot be used; the message names the fix.
     """
     src, dest = Path(src).resolve(), Path(dest).resolve()
-    for folder in ("Annotations", "JPEGImages", IMAGE_SETS):
-        if not (src / folder).is_dir():
-            raise ConfigError(f"{src} is not a folder in VOC layout, such as VOCdevkit/VOC2007: no {folder} in it")
+    if not (src / IMAGE_SETS).is_dir():
+        raise ConfigError(f"{src} is not a folder in VOC layout, such as VOCdevkit/VOC2007: no {IMAGE_SETS} in it")
     lists = _choose_lists(src / IMAGE_SETS, {"train": train, "val": val, "test": test})
     options = {"classes": classes, "boxes": boxes, "difficult": difficult, "val_difficult": val_difficult}
     return convert_lists(lists, dest, {**options, "images": images, "strict": strict})
@@ -189,7 +187,7 @@ def read_xml(content: bytes) -> tuple[int, int, list[Object]]:
         raise ValueError(f"not XML, with entities, or in another encoding than it declares ({shorten_text(e)})") from e
     if root.tag != "annotation":
         raise ValueError(f"not a VOC annotation, its root is <{shorten_text(root.tag)}> and not <annotation>")
-    others = (e.tag for child in root if child.tag not in {*HEADER, "object"} for e in child.iter())
+    others = (e.tag for child in root if child.tag != "object" for e in child.iter())
     if like := next(filter(OBJECT_LIKE.fullmatch, others), ""):
         raise ValueError(f"<{shorten_text(like)}> looks like an object and is not read; VOC has <object><bndbox>")
     try:

@@ -1,13 +1,7 @@
-"""The writer of datasets in the layout that Ultralytics trains on; every converter ends here.
+"""The writer of datasets in the layout that Ultralytics trains on (see docs/data.md); every converter ends here.
 
 A folder is written under a name of its own beside its destination (`.NAME.part-XXXXXXXX`) and renamed when it is
 complete. A killed process leaves at most such a folder, which no later run reads or needs.
-
-DEST/images/SPLIT/ID.jpg   the source's image: a hard link, a copy or a symbolic link
-DEST/labels/SPLIT/ID.txt   a row per object: class x y width height; centre and size relative to the image
-DEST/SPLIT.txt             the images of the split
-DEST/data.yaml             what `yolo train data=` takes
-DEST/conversion.json       the options, the counts, and what was left out and why
 """
 
 from __future__ import annotations
