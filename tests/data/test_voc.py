@@ -1,8 +1,7 @@
 from pathlib import Path
 
 import pytest
-from small_datasets import an_object, an_xml, labels, make_voc, record, tree, write_image
-from test_voc_xml import ROTATED, TURN
+from small_datasets import ROTATED, TURN, an_object, an_xml, labels, make_voc, record, tree, write_image
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_det_dataset
 
@@ -21,7 +20,6 @@ def convert_one(tmp_path, xml, **options):
     """Convert an image with this XML beside a good one; return its rows, None if it is left out, and the reasons."""
     src = make_voc(tmp_path / "src", train={"odd": xml, "good": [an_object("cat")]}, val={"v": [an_object("cat")]})
     dest = convert_voc(src, tmp_path / "dest", **options).parent
-    assert labels(dest, "train", "good")
     rows = labels(dest, "train", "odd") if (dest / "labels/train/odd.txt").exists() else None
     return rows, record(dest)["skipped"]["train"]
 
@@ -38,8 +36,6 @@ def test_a_dataset_is_what_ultralytics_reads(src, tmp_path):
     for split, images, objects in (("train", 4, 6), ("val", 2, 2), ("test", 1, 0)):
         read = YOLODataset(img_path=data[split], data=data, task="detect", augment=False).labels
         assert (len(read), sum(len(r["cls"]) for r in read)) == (images, objects)
-        found = record(dest)["splits"][split]
-        assert (found["images"], found["objects"]) == (images, objects)
     assert record(dest)["splits"]["train"]["objects_per_class"] == {"bird": 0, "cat": 2, "dog": 4}
     assert record(dest)["splits"]["train"]["difficult"] == 2
     (tmp_path / "dest").rename(tmp_path / "moved")

@@ -1,12 +1,9 @@
 import math
 
 import pytest
-from small_datasets import an_object, an_xml
+from small_datasets import ROTATED, TURN, an_object, an_xml
 
 from ultralytics_sgdm.data.voc import read_xml
-
-ROTATED = "<object><name>a</name><robndbox><cx>20</cx><cy>15</cy><w>16</w><h>8</h><angle>{}</angle></robndbox></object>"
-TURN = "<attributes><attribute><name>rotation</name><value>{}</value></attribute></attributes>"
 
 
 def read_objects(xml):

@@ -158,7 +158,7 @@ def _append(url: str, part: Path, have: int) -> None:
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         response.raise_for_status()
         resumes = response.status_code == 206  # else the server sends everything
-        chunks = int(response.headers.get("Content-Length", 0)) // CHUNK
+        chunks = -(-int(response.headers.get("Content-Length", 0)) // CHUNK)
         with part.open("ab" if resumes else "wb", buffering=0) as file:
             for chunk in TQDM(response.iter_content(CHUNK), total=chunks, desc=part.stem):
                 file.write(chunk)
