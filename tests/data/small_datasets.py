@@ -12,6 +12,9 @@ from types import SimpleNamespace
 import cv2
 import numpy as np
 
+ROTATED = "<object><name>a</name><robndbox><cx>20</cx><cy>15</cy><w>16</w><h>8</h><angle>{}</angle></robndbox></object>"
+TURN = "<attributes><attribute><name>rotation</name><value>{}</value></attribute></attributes>"
+
 
 def write_image(path, width=40, height=30):
     path.parent.mkdir(parents=True, exist_ok=True)
@@ -104,8 +107,8 @@ def serving(files):
             self.send_header("Content-Length", str(len(content) - start))
             self.end_headers()
             body = content[start:][: (state.cuts.get(name) or [None]).pop(0)]
-            self.wfile.write(body)
             state.sent[name] += len(body)
+            self.wfile.write(body)
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{server.server_port}"

@@ -1,14 +1,13 @@
 """What we say of an image is what Ultralytics' own check and reader say, whatever the versions installed."""
 
 import io
-import os
-import zlib
+import re
 from pathlib import Path
 
+import cv2
 import numpy as np
 import pytest
 from PIL import Image, features
-from small_datasets import write_image
 from ultralytics.data.dataset import YOLODataset
 from ultralytics.data.utils import check_image
 from ultralytics.utils.patches import imread
@@ -32,31 +31,21 @@ def encode(kind, **options):
 
 def bad_images():
     """Return name and content of images that training does not take, or only after a repair."""
-    jpeg, wrong = encode("JPEG"), {kind: encode(kind) for kind in ("GIF", "PPM", "TGA", "ICO", "WEBP", "PNG", "TIFF")}
+    jpeg, wrong = encode("JPEG"), {kind: encode(kind) for kind in ("GIF", "PPM", "WEBP", "PNG", "TIFF")}
     return {
         "good.jpg": jpeg,
         "padded.jpg": jpeg + bytes(7),
         "empty.jpg": b"",
+        "narrow.png": cv2.imencode(".png", PIXELS[:, :9])[1].tobytes(),
         "text.jpg": b"<html>404 Not Found</html>",
         "without_pixels.jpg": jpeg[: jpeg.index(b"\xff\xda")] + b"\xff\xd9",
         "half.jpg": jpeg[: len(jpeg) // 2] + b"\xff\xd9",
         "no_avif.avif": (20).to_bytes(4, "big") + b"ftypavif" + bytes(100),
-        "half_a_stream.png": _half_a_stream(),
-        "flipped.png": encode("PNG").replace(b"IDAT", b"IDAT\0", 1),
         "huge.bmp": encode("BMP").replace((40).to_bytes(4, "little"), (1 << 30).to_bytes(4, "little"), 1),
         **{f"cut_by_{n}.jpg": jpeg[:-n] for n in (1, 2, 10, 300)},
         **{f"cut.{suffix}": encode(kind)[:-50] for suffix, kind in WRITERS.items() if suffix != "avif"},
         **{f"in_truth_{kind.lower()}.jpg": content for kind, content in wrong.items()},
     }
-
-
-def _half_a_stream():
-    """Return a PNG whose chunks are whole while the stream of pixels in them ends early."""
-    png = encode("PNG")
-    start, end = png.index(b"IDAT"), png.index(b"IEND") - 4
-    data = png[start : start + (end - start) // 2]
-    size, crc = (n.to_bytes(4, "big") for n in (len(data) - 4, zlib.crc32(data)))
-    return png[: start - 4] + size + data + crc + png[end:]
 
 
 def is_taken(path):
@@ -103,31 +92,10 @@ def test_what_we_count_is_what_ultralytics_loads(tmp_path, monkeypatch):
                 inspect_image(path)
                 taken.add(name)
             except ValueError as e:
-                assert "\n" not in str(e) and len(str(e)) < 200
+                assert re.fullmatch(r"unreadable image \(.{9,330}\)", str(e))
         assert path.read_bytes() == content
     assert taken >= {"good.jpg", "padded.jpg", "in_truth_png.jpg"}
     assert not inspect_image(tmp_path / "images/padded.jpg")[2]
     dataset = YOLODataset(img_path=str(tmp_path / "images"), data={"names": {0: "x"}}, task="detect", augment=False)
     loadable = {Path(f).name for f in dataset.im_files if imread(f) is not None}
     assert taken == loadable
-
-
-@pytest.mark.parametrize(
-    ("name", "message"),
-    [
-        ("gone.jpg", "no such image"),
-        ("folder.jpg", "not a file"),
-        ("pipe.jpg", "not a file"),
-        ("narrow.png", r"unreadable image \(9x30 pixels, Ultralytics takes 10 and more"),
-        ("empty.jpg", r"unreadable image \(empty file\)"),
-        ("image.gif", "Ultralytics takes no file of this name, only avif, bmp,"),
-    ],
-)
-def test_what_is_not_an_image_is_reported(tmp_path, monkeypatch, name, message):
-    (tmp_path / "folder.jpg").mkdir()
-    write_image(tmp_path / "narrow.png", 9, 30)
-    os.mkfifo(tmp_path / "pipe.jpg")
-    (tmp_path / "empty.jpg").touch()
-    (tmp_path / "image.gif").write_bytes(encode("GIF"))
-    with pytest.raises(ValueError, match=message):
-        inspect_image(tmp_path / name)

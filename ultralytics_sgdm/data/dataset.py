@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import math
-from collections.abc import Callable, Collection, Sequence
+from collections.abc import Callable, Collection, Iterable, Sequence
 from dataclasses import dataclass, field
 from multiprocessing.pool import ThreadPool
 from pathlib import Path
@@ -12,7 +12,7 @@ from typing import Any, NamedTuple
 from ultralytics.utils import NUM_THREADS, TQDM
 
 from ..errors import ConfigError, pluralize
-from .folders import read_text
+from .images import inspect_image
 
 SHOWN = 20  # lines of a kind that are printed
 FRACTIONAL = 0.01  # of all boxes; VOC2012 has a few with fractions, tools that write fractions have them nearly always
@@ -22,87 +22,102 @@ LARGEST_FRACTION = 1.01  # of the image; Ultralytics tolerates as much
 class Object(NamedTuple):
     """One annotated object, its box as annotated or, after `convert_boxes`, in pixels from the upper left corner.
 
-    `angle` is by how many degrees the annotation turns the box about its centre, None for upright boxes.
+    `box` is left, top, right and bottom. `angle` is by how many degrees the annotation turns it about its centre, None
+    for upright boxes.
     """
 
     name: str
-    left: float
-    top: float
-    right: float
-    bottom: float
+    box: tuple[float, float, float, float]
     difficult: bool
     where: str
     angle: float | None = None
 
-    @property
-    def box(self) -> tuple[float, float, float, float]:
-        """Left, top, right and bottom."""
-        return self[1:5]
-
-    @property
-    def is_fraction(self) -> bool:
-        """Whether the box lies in the first pixel, as one in fractions of the image does."""
-        return max(self.box) <= LARGEST_FRACTION and min(self.box) >= 0 and any(side % 1 for side in self.box)
-
     def __str__(self) -> str:
-        return f"({self.left:g}, {self.top:g})-({self.right:g}, {self.bottom:g}) of {self.name}"
+        left, top, right, bottom = self.box
+        return f"({left:g}, {top:g})-({right:g}, {bottom:g}) of {self.name}"
 
 
 @dataclass
 class Sample:
-    """One image and its objects; `where` and an object's own `where` together name its annotation."""
+    """One image and its objects; `where` names its annotation, and an object's own `where` the object in it.
+
+    Width and height are the annotated ones, 0 where there are none, and after `inspect_images` those of the file.
+    """
 
     id: str
     image: Path
-    width: int
-    height: int
-    intact: bool  # Ultralytics would not rewrite the file
+    width: float
+    height: float
     where: str
     objects: list[Object] = field(default_factory=list)
+    is_intact: bool = True  # Ultralytics would not rewrite the file
+    rows: dict[str, str] = field(default_factory=dict)  # of the label, each with its class
 
 
 @dataclass
 class Split:
-    """The samples of a split, a line for each image or object that is left out, and what else to report."""
+    """The samples of a split, and a line for each image or object that is left out."""
 
     samples: list[Sample] = field(default_factory=list)
     skipped: list[str] = field(default_factory=list)
-    notes: list[str] = field(default_factory=list)
+
+    def leave_out(self, problems: Iterable[str]) -> None:
+        """Leave out the samples that have a problem; there is one for each sample, "" for none."""
+        samples, self.samples = self.samples, []
+        for s, problem in zip(samples, problems, strict=True):
+            if problem:
+                self.skipped.append(f"{s.where}: {problem}; with its {pluralize(len(s.objects), 'object')}")
+            else:
+                self.samples.append(s)
 
 
-def convert_boxes(splits: Collection[Split], boxes: str, pixels: str = "") -> str:
+def inspect_images(split: Split, what: str) -> None:
+    """Take the size of each sample from its image, and leave out those that training would, or of another size."""
+
+    def inspect(s: Sample) -> str:
+        try:
+            s.width, s.height, s.is_intact = inspect_image(s.image, (s.width, s.height))
+            return ""
+        except (ValueError, OSError) as e:
+            return str(e)
+
+    split.leave_out(map_threads(inspect, split.samples, f"Reading {what}"))
+
+
+def convert_boxes(splits: Collection[Split], boxes: str) -> str:
     """Turn boxes as annotated into upright ones in pixels counted from 0, and return the convention that they had.
 
     Left out are images whose boxes are fractions of the image where pixels are expected, or the other way round.
-    `pixels` is the convention of boxes that are not fractions, if "auto" need not tell it.
     """
-    if boxes == "auto":
-        objects = [o for split in splits for s in split.samples for o in s.objects if o.angle is None]
-        boxes = _guess_boxes(objects, pixels)
-    is_fraction = boxes == "fraction"
+    boxes = guess_boxes(splits) if boxes == "auto" else boxes
+
+    def convert(s: Sample) -> str:
+        for o in s.objects:
+            if max(o.box) > LARGEST_FRACTION if boxes == "fraction" else _is_fraction(o.box):
+                seems = "pixels" if boxes == "fraction" else "fractions of the image"
+                return f"{o.where}: {seems}, but boxes={boxes}: {o}"
+        s.objects = [_convert_box(o, boxes, s) for o in s.objects]
+        return ""
+
     for split in splits:
-        samples, split.samples = split.samples, []
-        for s in samples:
-            odd = [o for o in s.objects if (max(o.box) > LARGEST_FRACTION if is_fraction else o.is_fraction)]
-            if odd:
-                seems = f"{'pixels' if is_fraction else 'fractions of the image'}, but boxes={boxes}: {odd[0]}"
-                lost = f"left out is the image with its {pluralize(len(s.objects), 'object')}"
-                split.skipped.append(f"{s.where}{odd[0].where}: {seems}; {lost}")
-            else:
-                s.objects = [_convert_box(o, boxes, s) for o in s.objects]
-                split.samples.append(s)
-        if rotated := sum(bool(o.angle) for s in split.samples for o in s.objects):
-            split.notes.append(f"{pluralize(rotated, 'rotated box')}: the label is the upright box around it")
+        split.leave_out([convert(s) for s in split.samples])
     return boxes
 
 
-def _guess_boxes(objects: Sequence[Object], pixels: str) -> str:
-    others = [o for o in objects if not o.is_fraction]
-    if len(others) < len(objects) and all(max(o.box) <= LARGEST_FRACTION for o in others):
+def _is_fraction(box: Sequence[float]) -> bool:
+    """Return whether a box lies in the first pixel, as one in fractions of the image does."""
+    return max(box) <= LARGEST_FRACTION and min(box) >= 0 and any(side % 1 for side in box)
+
+
+def guess_boxes(splits: Collection[Split]) -> str:
+    """Return the convention of the boxes as annotated: "fraction", "zero" or "voc" (see `convert_voc`)."""
+    boxes = [o.box for split in splits for s in split.samples for o in s.objects if o.angle is None]
+    others = [box for box in boxes if not _is_fraction(box)]
+    if len(others) < len(boxes) and all(max(box) <= LARGEST_FRACTION for box in others):
         return "fraction"
-    fractional = sum(any(side % 1 for side in o.box) for o in others)
-    at_zero = any(o.left == 0 or o.top == 0 for o in others)
-    return pixels or ("zero" if at_zero or fractional > FRACTIONAL * len(others) else "voc")
+    fractional = sum(any(side % 1 for side in box) for box in others)
+    at_zero = any(0 in box[:2] for box in others)
+    return "zero" if at_zero or fractional > FRACTIONAL * len(others) else "voc"
 
 
 def _convert_box(o: Object, boxes: str, s: Sample) -> Object:
@@ -118,7 +133,7 @@ def _convert_box(o: Object, boxes: str, s: Sample) -> Object:
         sin, cos = abs(math.sin(math.radians(o.angle))), abs(math.cos(math.radians(o.angle)))
         w, h = w * cos + h * sin, w * sin + h * cos
         left, top, right, bottom = x - w, y - h, x + w, y + h
-    return o._replace(left=left, top=top, right=right, bottom=bottom)
+    return o._replace(box=(left, top, right, bottom))
 
 
 def map_threads(function: Callable[[Any], Any], items: Collection[Any], what: str) -> list[Any]:
@@ -129,27 +144,24 @@ def map_threads(function: Callable[[Any], Any], items: Collection[Any], what: st
 
 def split_items(value: str | Sequence[str]) -> list[str]:
     """Return the items of an option that is "a,b" or a sequence."""
-    parts = str(value).split(",") if isinstance(value, (str, int, float)) else map(str, value)
-    return [part.strip() for part in parts if part.strip()]
+    items = value.split(",") if isinstance(value, str) else value
+    return [item.strip() for item in items if item.strip()]
 
 
 def read_classes(classes: str | Sequence[str] | None) -> list[str] | None:
     """Return the names that the option `classes` means, "a,b" or the path of a `.txt` with one a line."""
-    if classes is None:
-        return None
-    is_file = isinstance(classes, str) and classes.endswith(".txt")
-    names = split_items(read_text(Path(str(classes))).splitlines() if is_file else classes)
-    if not names:
-        raise ConfigError(f"classes={classes}: no name in it")
-    if repeated := [name for name in names if names.count(name) > 1]:
-        raise ConfigError(f"classes={classes}: {repeated[0]!r} is there twice")
-    return names
+    if isinstance(classes, str) and classes.endswith(".txt"):
+        classes = Path(classes).read_text("utf-8-sig", "replace").splitlines()
+    names = split_items(classes or ())
+    if len({*names}) < len(names):
+        raise ConfigError(f"classes={classes}: a name is there twice")
+    return names or None
 
 
 def shorten(lines: Sequence[str]) -> list[str]:
-    """Return as many lines as are printed, and how many more there are."""
-    rest = len(lines) - SHOWN
-    return [*lines[:SHOWN], *([f"and {rest:,} more"] if rest > 0 else [])]
+    """Return as many lines as are printed, indented, and how many more there are."""
+    more = [f"and {len(lines) - SHOWN:,} more"] if len(lines) > SHOWN else []
+    return [f"  {line}" for line in [*lines[:SHOWN], *more]]
 
 
 def shorten_text(value: Any, most: int = 100) -> str:

@@ -12,7 +12,7 @@ import cv2
 import numpy as np
 
 from ..errors import ConfigError
-from .folders import create_folder
+from .yolo import create_folder
 
 CLASSES = ("disc", "ring", "square", "triangle", "star", "arrow")  # Ultralytics counts them with an s: "2 arrows"
 OBJECTS = 3, 7  # in an image, fewest and most
@@ -66,13 +66,11 @@ def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tuple[in
     boxes: list[np.ndarray] = []
     objects: list[tuple[int, float, float, float, float]] = []
     for _ in range(TRIES):
-        if len(objects) == count:
-            break
         kind = int(rng.integers(len(CLASSES)))
         contours = _draw_contours(CLASSES[kind], rng, size)
         box = np.array([contours[0].min(0), contours[0].max(0)])
-        if not all(_are_apart(box, other, GAP * size) for other in boxes):
-            continue
+        if any((np.maximum(box[0], b[0]) - np.minimum(box[1], b[1])).max() < GAP * size for b in boxes):
+            continue  # nearer than that, both across and down
         mask: np.ndarray = np.zeros((size, size), np.uint8)
         cv2.fillPoly(mask, [np.round(c * 16).astype(np.int32) for c in contours], 255, cv2.LINE_AA, shift=4)
         paint = _draw_texture(rng, size, contrast=25)
@@ -82,6 +80,8 @@ def draw(rng: np.random.Generator, size: int) -> tuple[np.ndarray, list[tuple[in
         image = image * (1 - opacity) + paint * opacity
         boxes.append(box)
         objects.append((kind, *(box.mean(0) / size), *((box[1] - box[0]) / size)))
+        if len(objects) == count:
+            break
     image += rng.normal(0, rng.uniform(3, 10), image.shape)
     return image.clip(0, 255).astype(np.uint8), objects
 
@@ -109,8 +109,3 @@ def _draw_contours(kind: str, rng: np.random.Generator, size: int) -> list[np.nd
     outline *= size * np.exp(rng.uniform(*np.log(RADII)))
     centre = rng.uniform(-outline.min(0), size - outline.max(0))
     return [outline + centre] + [outline * 0.55 + centre] * (kind == "ring")
-
-
-def _are_apart(a: np.ndarray, b: np.ndarray, gap: float) -> bool:
-    """Return whether two boxes [[x0, y0], [x1, y1]] are at least `gap` from each other, across or down."""
-    return bool((np.maximum(a[0], b[0]) - np.minimum(a[1], b[1])).max() >= gap)

@@ -1,31 +1,35 @@
 """Folders in Pascal-VOC layout: `Annotations/*.xml`, `JPEGImages/` and the lists in `ImageSets/Main/*.txt`.
 
-Annotations are untrusted (see `voc_xml`): no file name in them is followed out of the folder. A line about what is left
-out names the file and the line or the object.
+Annotations are untrusted: defusedxml reads them, which refuses entities. What is called like an object and is not one
+of VOC's is an error: only an annotation that has no object is a background.
 """
 
 from __future__ import annotations
 
-import contextlib
-import functools
+import codecs
+import math
 import re
 from collections import defaultdict
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Collection, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+from defusedxml import DefusedXmlException, ElementTree
 from ultralytics.data.utils import IMG_FORMATS
 
-from ..errors import ConfigError, pluralize
-from .dataset import Sample, Split, convert_boxes, map_threads, read_classes, shorten_text, split_items
-from .folders import CHOICES, check_arguments, read_text
-from .images import check_id, inspect_image
-from .voc_xml import LARGEST, read_xml
-from .yolo import write_dataset
+from ..errors import ConfigError
+from .dataset import Object, Sample, Split, inspect_images, read_classes, shorten_text, split_items
+from .yolo import check_arguments, write_dataset
 
 IMAGE_SETS = "ImageSets/Main"
-ListImages = Callable[[Path], Mapping[str, list[Path]]]
+USUAL_LISTS = {"train": ("train", "trainval"), "val": ("val", "test"), "test": ("test",)}
 CLASS_LIST = re.compile(r"(.+?)\s+([+-]?[01])")  # NAME 1, NAME -1 (not in the class), NAME 0 (difficult)
+OBJECT_LIKE = re.compile(  # what other tools call an object, a box or an outline
+    r".*(box|obj|poly|instance|segmentation).*|annotations|item|shape|region|target|label|mask|rect(angle)?|points?",
+    re.IGNORECASE,
+)
+DECLARED = re.compile(rb"""<\?xml\s[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
+MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
 def convert_voc(
@@ -47,18 +51,15 @@ def convert_voc(
 
     Args:
         src: Folder with `Annotations`, `JPEGImages` and `ImageSets/Main`; only read.
-        dest: New folder of the dataset: images, labels, lists, `data.yaml`, and `conversion.json` with all counts and
-            what was left out.
-        train: Lists of `ImageSets/Main` that make the training split, such as "trainval" or "train,val"; default:
-            `train` or else `trainval`, or no training split if the folder has only lists of a validation or test split.
-            Lists of a class (`NAME 1`) give the images that are marked 1 or 0.
+        dest: New folder of the dataset; its `conversion.json` has all counts and what was left out.
+        train: Lists of `ImageSets/Main` that make the training split, such as "train,val"; of lists of a class, the
+            images marked 1 or 0. Default: `train` or else `trainval`, or no training split without both.
         val: The same of the validation split; default: `val` or else `test`.
         test: The same of the test split; default: `test` unless that is the validation split already.
         classes: Class names in the order of their numbers, "a,b" or the path of a `.txt` with one a line; objects of
             other classes are left out. Default: the names found in the data, in alphabetical order.
-        boxes: "voc" for integers counted from 1 whose last pixel is inside the box, "zero" for coordinates counted from
-            0, "fraction" for fractions of the image, "auto" to tell by the data: "fraction" if no coordinate of the
-            dataset is above 1, "zero" if a box begins at 0 or more than 1 % have fractions.
+        boxes: "voc" for integers from 1, the last pixel inside the box; "zero" for coordinates from 0; "fraction" of
+            the image; "auto": "fraction" if none is above 1, "zero" if one is 0 or more than 1 % have fractions.
         difficult: "drop" or "keep" the objects marked difficult in the training split.
         val_difficult: "drop" or "keep" the objects marked difficult in the other splits.
         images: "hardlink", "copy" or "symlink" the images.
@@ -71,119 +72,98 @@ def convert_voc(
         ConfigError: If an argument or the folder cannot be used; the message names the fix.
     """
     src, dest = Path(src).resolve(), Path(dest).resolve()
-    if not src.is_dir():
-        raise ConfigError(f"{src} is not a folder; SRC is a folder in VOC layout")
-    lists = _choose_lists(src, {"train": train, "val": val, "test": test})
+    if not (src / IMAGE_SETS).is_dir():
+        raise ConfigError(f"{src} is not a folder in VOC layout, such as VOCdevkit/VOC2007: no {IMAGE_SETS} in it")
+    lists = _choose_lists(src / IMAGE_SETS, {"train": train, "val": val, "test": test})
     options = {"classes": classes, "boxes": boxes, "difficult": difficult, "val_difficult": val_difficult}
     return convert_lists(lists, dest, {**options, "images": images, "strict": strict})
 
 
-def convert_lists(
-    lists: Mapping[str, Sequence[Path]],
-    dest: Path,
-    options: dict[str, Any],
-    expected: Mapping[str, Mapping[str, int]] | None = None,
-) -> Path:
-    """Convert the lists of each split, of one or several folders; `options` are the last six of `convert_voc`."""
-    sources = {file.parents[2] for files in lists.values() for file in files}
-    check_arguments(dest, sources, **{name: options[name] for name in CHOICES})
-    names = read_classes(options["classes"])
-    splits = {split: _read_split(split, files) for split, files in lists.items()}
-    boxes = convert_boxes(splits.values(), options["boxes"])
-    keep = [s for s in splits if options["difficult" if s == "train" else "val_difficult"] == "keep"]
+def convert_lists(lists: Mapping[str, Sequence[Path]], dest: Path, options: dict[str, Any]) -> Path:
+    """Convert the lists of each split, of one or several folders.
+
+    `options` are the last six of `convert_voc`; for more see `write_dataset`.
+    """
+    check_arguments(dest, options)
     source = {split: [str(file) for file in files] for split, files in lists.items()}
-    options = {"source": source, **options, "classes": names}
-    return write_dataset(dest, splits, names, boxes, options, keep, expected)
+    options = {"source": source, **options, "classes": read_classes(options["classes"])}
+    folders = {folder: _Folder(folder) for folder in {file.parents[2] for files in lists.values() for file in files}}
+    splits = {split: _read_split(split, files, folders) for split, files in lists.items()}
+    return write_dataset(dest, splits, options)
 
 
-def _choose_lists(src: Path, wanted: Mapping[str, str | Sequence[str] | None]) -> dict[str, list[Path]]:
+def _choose_lists(folder: Path, wanted: Mapping[str, str | Sequence[str] | None]) -> dict[str, list[Path]]:
     """Return the files of each split; `wanted` names them or leaves the choice to the folder."""
-    for folder in ("Annotations", "JPEGImages", IMAGE_SETS):
-        if not (src / folder).is_dir():
-            inside = sorted(str(p.parent) for p in src.glob("*/Annotations"))
-            hint = f"; did you mean {' or '.join(inside)}?" if inside else ""
-            raise ConfigError(f"{src} is not in VOC layout: no folder {folder} in it{hint}")
-    present = sorted(p.stem for p in (src / IMAGE_SETS).glob("*.txt"))
+    present = sorted(p.stem for p in folder.glob("*.txt"))
     chosen: dict[str, list[str]] = {}
-    for split, usual in {"train": ("train", "trainval"), "val": ("val", "test"), "test": ("test",)}.items():
-        given = wanted[split]
-        if given is not None:
-            chosen[split] = [Path(item).name.removesuffix(".txt") for item in split_items(given)]
-        else:
-            chosen[split] = [name for name in usual if name in present and [name] not in chosen.values()][:1]
-    trains = [name for name in present if name not in {"val", "test"} and not name.endswith(("_val", "_test"))]
-    if not chosen["train"] and chosen["val"] and (wanted["val"] is not None or not trains):
-        del chosen["train"]  # a dataset to validate on
-    if not chosen["test"]:
-        del chosen["test"]
+    for split, usual in USUAL_LISTS.items():
+        default = [name for name in usual if name in present and [name] not in chosen.values()][:1]
+        given = default if wanted[split] is None else split_items(wanted[split] or "")
+        chosen[split] = [Path(item).name.removesuffix(".txt") for item in given]
+    optional = ("train", "test") if chosen["val"] else ("test",)  # without train: a dataset to validate on
+    chosen = {split: names for split, names in chosen.items() if names or split not in optional}
     for split, names in chosen.items():
         if not names or not {*names} <= {*present}:
-            asked = f"called {', '.join(names)}" if names else "of images"
-            raise ConfigError(
-                f"{src / IMAGE_SETS} has no list {asked} for {split}; write {split}.txt, a name "
-                f"without suffix a line, or choose with {split}= from: {', '.join(present) or 'none there'} (several "
-                "with commas; lists of a class, NAME 1 a line, too)"
-            )
-    return {split: [src / IMAGE_SETS / f"{name}.txt" for name in names] for split, names in chosen.items()}
+            lacking, there = ", ".join(names or USUAL_LISTS[split]), ", ".join(present) or "none there"
+            raise ConfigError(f"{folder} has no list {lacking} for {split}; choose with {split}= from: {there}")
+    return {split: [folder / f"{name}.txt" for name in names] for split, names in chosen.items()}
 
 
-def _read_split(split: str, files: Sequence[Path]) -> Split:
+def _read_split(split: str, files: Sequence[Path], folders: Mapping[Path, _Folder]) -> Split:
     """Return the samples of a split, their boxes as annotated."""
     found = Split()
-    entries: dict[str, Path] = {}
-    for file in files:
-        folder = file.parents[2]
-        for where, name in _read_list(file, found):
-            if entries.get(name, folder) != folder:
-                raise ConfigError(f"{folder / where}: {name} is in {entries[name]} as well, and both go to {split}")
-            if name in entries:
-                found.skipped.append(f"{where}: {name} is listed again")
-            entries[name] = folder
-    list_images = functools.cache(_list_images)
-    owners = defaultdict(list)
-    read = functools.partial(_read_sample, list_images=list_images)
-    for result in map_threads(read, entries.items(), f"Reading {split}"):
-        if isinstance(result, str):
-            found.skipped.append(result)
-        else:
-            owners[result.image].append(result)
-    for image, samples in owners.items():
-        if len(samples) == 1:
-            found.samples += samples
-        else:
-            them = " and ".join(f"Annotations/{s.id}.xml" for s in samples)
-            found.skipped.append(f"{them}: {image.name} is the image of all; make them one")
+    entries = {name: folders[file.parents[2]] for file in files for name in _read_list(file, folders[file.parents[2]])}
+    for name, folder in entries.items():
+        try:
+            found.samples.append(folder.read(name))
+        except (ValueError, OSError) as e:
+            found.skipped.append(f"Annotations/{shorten_text(name)}.xml: {e}")
+    inspect_images(found, split)
     return found
 
 
-def _read_list(file: Path, found: Split) -> Iterator[tuple[str, str]]:
-    """Yield the line and the name of each image that a list names; `found` gets a line for what it names otherwise."""
-    folder = file.parents[2]
-    lines = [(number, line.strip()) for number, line in enumerate(read_text(file).splitlines(), 1) if line.strip()]
-    is_class_list = all(CLASS_LIST.fullmatch(line) for _, line in lines)
-    is_class_list = is_class_list and not all(_has_xml(folder, line) for _, line in lines)
-    absent = 0
-    for number, line in lines:
-        where = f"{file.relative_to(folder)}:{number}"
-        if is_class_list:
-            line, flag = line.rsplit(maxsplit=1)
-            if flag == "-1":
-                absent += 1
-                continue
-        try:
-            yield where, check_id(_parse_name(folder, line))
-        except ValueError as e:
-            found.skipped.append(f"{where}: {shorten_text(line)!r}: {e}")
-    if absent:
-        marked = pluralize(absent, "image")
-        found.notes.append(f"{file.relative_to(folder)}: {marked} marked -1, not in the class, left out")
+def _read_list(file: Path, folder: _Folder) -> list[str]:
+    """Return the names of the images that a list means."""
+    lines = [line.strip() for line in file.read_text("utf-8-sig", "replace").splitlines() if line.strip()]
+    if all(CLASS_LIST.fullmatch(line) for line in lines) and not all(line in folder.xmls for line in lines):
+        lines = [line.rsplit(maxsplit=1)[0] for line in lines if not line.endswith("-1")]
+    return [folder.parse_name(line) for line in lines]
 
 
-def _parse_name(folder: Path, line: str) -> str:
-    """Return the name that a line means: itself, or what is left of a path of an image, an annotation or both."""
-    parts = {_drop_suffix(part) for part in line.split()}
-    candidates = (line, _drop_suffix(line), *(parts if len(parts) == 1 else ()))
-    return next((name for name in candidates if _has_xml(folder, name)), line)
+class _Folder:
+    """A folder in VOC layout: its annotations and images by their relative path without suffix.
+
+    Only what is found in the folder is read, whatever a list or an annotation names.
+    """
+
+    def __init__(self, path: Path) -> None:
+        self.xmls = _index(path / "Annotations", {"xml"})
+        self.images = _index(path / "JPEGImages", IMG_FORMATS)
+
+    def parse_name(self, line: str) -> str:
+        """Return the name that a line means: itself, or what is left of a path of an image, an annotation or both."""
+        parts = {_drop_suffix(part) for part in line.split()}
+        candidates = (line, _drop_suffix(line), *(parts if len(parts) == 1 else ()))
+        return next((name for name in candidates if name in self.xmls), line)
+
+    def read(self, name: str) -> Sample:
+        """Return an image with its objects; ValueError or OSError says why it is left out."""
+        images = self.images.get(name, [])
+        if name not in self.xmls:
+            raise ValueError("no such file")
+        width, height, objects = read_xml(self.xmls[name][0].read_bytes())
+        if len(images) != 1:
+            raise ValueError(f"{len(images) or 'no'} images JPEGImages/{name}.*")
+        return Sample(name, images[0], width, height, f"Annotations/{name}.xml", objects)
+
+
+def _index(folder: Path, suffixes: Collection[str]) -> Mapping[str, list[Path]]:
+    """Return the files below a folder that have one of these suffixes by their relative path without it."""
+    index = defaultdict(list)
+    for path in sorted(folder.rglob("*")):
+        if path.suffix[1:].lower() in suffixes:
+            index[path.relative_to(folder).with_suffix("").as_posix()].append(path)
+    return index
 
 
 def _drop_suffix(text: str) -> str:
@@ -193,50 +173,59 @@ def _drop_suffix(text: str) -> str:
     return stem if dot and suffix.lower() in {*IMG_FORMATS, "xml"} else below
 
 
-def _has_xml(folder: Path, name: str) -> bool:
+def read_xml(content: bytes) -> tuple[int, int, list[Object]]:
+    """Return width and height, 0 without a usable one, and the objects as annotated of one file.
+
+    Its byte-order mark tells the encoding, or else its XML declaration. ValueError says why it cannot be used.
+    """
+    declared = DECLARED.match(content)
+    encoding = next((e for mark, e in MARKS.items() if content.startswith(mark)), "")
     try:
-        return (folder / "Annotations" / f"{check_id(name)}.xml").is_file()
-    except (ValueError, OSError):
-        return False
-
-
-def _read_sample(entry: tuple[str, Path], list_images: ListImages) -> Sample | str:
-    """Return an image with its objects, or the reason why it is left out."""
-    name, folder = entry
-    xml = f"Annotations/{name}.xml"
+        text = content.decode(encoding or (declared[1].decode() if declared else "utf-8"))
+        root = ElementTree.fromstring(text)
+    except (ElementTree.ParseError, DefusedXmlException, LookupError, UnicodeError) as e:
+        raise ValueError(f"not XML, with entities, or in another encoding than it declares ({shorten_text(e)})") from e
+    if root.tag != "annotation":
+        raise ValueError(f"not a VOC annotation, its root is <{shorten_text(root.tag)}> and not <annotation>")
+    others = (e.tag for child in root if child.tag != "object" for e in child.iter())
+    if like := next(filter(OBJECT_LIKE.fullmatch, others), ""):
+        raise ValueError(f"<{shorten_text(like)}> looks like an object and is not read; VOC has <object><bndbox>")
     try:
-        with (folder / xml).open("rb") as file:
-            filename, size, objects = read_xml(file.read(LARGEST + 1))
-        path = _find_image(folder, name, filename, list_images)
-        return Sample(name, path, *inspect_image(path, size), f"{xml}: object ", objects)
-    except ValueError as e:
-        return f"{xml}: {e}"
-    except OSError as e:
-        return f"{xml}: {e.strerror}"
+        width, height = (int(float(_get_text(root, f"size/{side}"))) for side in ("width", "height"))
+    except (ValueError, OverflowError):
+        width = height = 0
+    return width, height, [o for n, e in enumerate(root.findall("object"), 1) for o in _read_objects(e, f"object {n}")]
 
 
-def _list_images(folder: Path) -> Mapping[str, list[Path]]:
-    """Return the images of a folder by their name without suffix."""
-    index = defaultdict(list)
-    for path in sorted(folder.iterdir()) if folder.is_dir() else ():
-        if path.suffix[1:].lower() in IMG_FORMATS:
-            index[path.stem].append(path)
-    return dict(index)
+def _get_text(element: Any, path: str) -> str:
+    return " ".join(element.findtext(path, "").split())
 
 
-def _find_image(folder: Path, name: str, filename: str, list_images: ListImages) -> Path:
-    """Return the image of an annotation: the one of its name, or else the one that it names."""
-    place = folder / "JPEGImages" / name
-    images = list_images(place.parent).get(place.name, [])
-    for image in images:
-        if len(images) == 1 or image.name == Path(filename).name:
-            return image
-    if images:
-        raise ValueError(f"several images of that name: {', '.join(image.name for image in images)}")
-    with contextlib.suppress(ValueError):  # a name that leaves the folder is as one of no image
-        named = folder / "JPEGImages" / check_id(filename)
-        if named in list_images(named.parent).get(named.stem, []):
-            if not _has_xml(folder, owner := filename.rpartition(".")[0]):
-                return named
-            filename = f"{filename}, of which {owner}.xml is the annotation,"
-    raise ValueError(f"no image JPEGImages/{name}.*" + (f", and {filename} is not its image" if filename else ""))
+def _read_objects(element: Any, where: str) -> Iterator[Object]:
+    """Yield the objects of an `<object>`, one per box."""
+    name = _get_text(element, "name")
+    what = f"{where}, {shorten_text(name)!r}"
+    boxes, rotated = element.findall("bndbox"), element.findall("robndbox")
+    if not name or not (boxes or rotated) or element.find(".//object") is not None:
+        raise ValueError(f"{what}: VOC has a <name> and a <bndbox> in each <object>, and no <object> in it")
+    difficult = _get_text(element, "difficult").lower() in {"1", "1.0", "true", "yes", "y"}
+    turns = [a for a in element.iterfind("attributes/attribute") if _get_text(a, "name") == "rotation"]
+    angle = _read_number(turns[0], "value", what) % 360 if turns else 0  # of CVAT, in degrees
+    for box in boxes:
+        left, top, right, bottom = (_read_number(box, side, what) for side in ("xmin", "ymin", "xmax", "ymax"))
+        yield Object(name, (left, top, right, bottom), difficult, where, angle or None)
+    for box in () if boxes else rotated:  # of roLabelImg, in radians
+        x, y, w, h, radians = (_read_number(box, side, what) for side in ("cx", "cy", "w", "h", "angle"))
+        sides = (x - w / 2, y - h / 2, x + w / 2, y + h / 2)
+        yield Object(name, sides, difficult, where, math.degrees(radians))
+
+
+def _read_number(element: Any, side: str, what: str) -> float:
+    text = _get_text(element, side)
+    try:
+        value = float(text)
+    except ValueError:
+        value = math.nan
+    if not math.isfinite(value):
+        raise ValueError(f"{what}, {element.tag}/{side} is not a number: {shorten_text(text)!r}")
+    return value

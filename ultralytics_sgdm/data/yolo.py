@@ -1,74 +1,113 @@
-"""The writer of datasets in the layout that Ultralytics trains on; every converter ends here.
+"""The writer of datasets in the layout that Ultralytics trains on (see docs/data.md); every converter ends here.
 
-DEST/images/SPLIT/ID.jpg   the source's image: a hard link, a copy or a symbolic link
-DEST/labels/SPLIT/ID.txt   a row per object: class x y width height; centre and size relative to the image
-DEST/SPLIT.txt             the images of the split
-DEST/data.yaml             what `yolo train data=` takes
-DEST/conversion.json       the options, the counts, and what was left out and why
+A folder is written under a name of its own beside its destination (`.NAME.part-XXXXXXXX`) and renamed when it is
+complete. A killed process leaves at most such a folder, which no later run reads or needs.
 """
 
 from __future__ import annotations
 
+import contextlib
 import json
+import os
+import secrets
+import shutil
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import yaml
 from ultralytics.utils import LOGGER, TQDM
 
-from ..errors import ConfigError, did_you_mean, pluralize
-from .dataset import Object, Sample, Split, shorten
-from .folders import create_folder, place_file
+from ..errors import ConfigError, pluralize
+from .dataset import Sample, Split, convert_boxes, shorten
 from .images import find_label
 
-HEAD = "images / objects"
+CHOICES = {
+    "boxes": ("auto", "voc", "zero", "fraction"),
+    "difficult": ("drop", "keep"),
+    "val_difficult": ("drop", "keep"),
+    "images": ("hardlink", "copy", "symlink"),
+    "strict": (True, False),
+}
 
 
-def write_dataset(
-    dest: Path,
-    splits: Mapping[str, Split],
-    classes: Sequence[str] | None,
-    boxes: str,
-    options: Mapping[str, Any],
-    keep_difficult: Sequence[str] = (),
-    expected: Mapping[str, Mapping[str, int]] | None = None,
-    files: Mapping[str, Path] | None = None,
-) -> Path:
+def check_arguments(dest: Path, options: Mapping[str, Any]) -> None:
+    """Raise ConfigError unless a folder can be made at `dest` and each option has a value that it may have."""
+    for name in options.keys() & CHOICES.keys():
+        if options[name] not in CHOICES[name]:
+            raise ConfigError(f"{name}={options[name]} must be one of {', '.join(map(str, CHOICES[name]))}")
+    if os.path.lexists(dest):
+        raise ConfigError(f"{dest} exists and is left as it is; name a new folder")
+    above = next(folder for folder in dest.parents if folder.exists())
+    if not above.is_dir() or not os.access(above, os.W_OK):
+        raise ConfigError(f"{dest} cannot be made: {above} is not a folder that you may write to")
+
+
+@contextlib.contextmanager
+def create_folder(dest: Path) -> Iterator[Path]:
+    """Yield a temporary folder beside `dest` that becomes `dest` if the block ends without an error."""
+    check_arguments(dest, {})
+    part = dest.with_name(f".{dest.name}.part-{secrets.token_hex(4)}")
+    part.mkdir(parents=True)
+    try:
+        yield part
+        part.rename(dest)  # fails if something is there by now
+    finally:
+        shutil.rmtree(part, ignore_errors=True)
+
+
+def place_file(source: Path, target: Path, how: str) -> None:
+    """Make the new file `target` a hard link to `source`, a copy of it or a symbolic link, as `images=` says."""
+    try:
+        if how == "hardlink":
+            os.link(os.path.realpath(source), target)  # link(2) would link to a symbolic link itself
+        elif how == "symlink":
+            target.symlink_to(source.absolute())
+        else:
+            shutil.copy2(source, target)
+    except OSError as e:
+        others = " or ".join(f"images={choice}" for choice in CHOICES["images"] if choice != how)
+        raise ConfigError(f"cannot {how} {source} ({e.strerror}); use {others}") from e
+
+
+def write_dataset(dest: Path, splits: Mapping[str, Split], options: Mapping[str, Any]) -> Path:
     """Write a new folder, or none at all, print the report, and return the data YAML.
 
-    `boxes` is the convention that the boxes had, `expected` the published counts, `files` what else is placed there.
+    `options` are those of the converter, and where they apply `published`, counts that the splits must have, and
+    `files`, what else is placed in the folder, by its path there.
     """
-    classes = classes or sorted({o.name for split in splits.values() for s in split.samples for o in s.objects})
-    labels, counts = {}, {}
+    boxes = convert_boxes(splits.values(), options["boxes"])
+    names = {o.name for split in splits.values() for s in split.samples for o in s.objects}
+    classes = options["classes"] or sorted(names)
+    counts = {}
     for name, split in splits.items():
-        labels[name], counts[name] = _label(split, classes, name in keep_difficult)
-    if problem := _find_problem(splits, classes, counts, options["strict"], expected or {}):
-        what, names = problem
-        lines = [line for name in names for line in (*splits[name].skipped, *splits[name].notes)]
-        raise ConfigError(f"{dest}: {what}" + "".join(f"\n  {line}" for line in shorten(lines)))
+        policy = options.get("difficult" if _get_role(name) == "train" else "val_difficult", "drop")
+        counts[name] = _label(split, classes, policy)
+    if problem := _find_problem(splits, counts, options):
+        lines = [line for split in splits.values() for line in split.skipped]
+        raise ConfigError("\n".join([f"{dest}: {problem}", *shorten(lines)]))
+    owners = Counter((s.image, s.id) for split in splits.values() for s in split.samples)
     record = {
         "options": options,
         "boxes": boxes,
         "splits": counts,
-        "in_several_splits": _find_shared(splits),
-        "notes": {name: split.notes for name, split in splits.items()},
+        "in_several_splits": [name for (_, name), number in owners.items() if number > 1],
         "skipped": {name: split.skipped for name, split in splits.items()},
     }
     with create_folder(dest) as part:
-        for path, source in (files or {}).items():
-            (part / path).parent.mkdir(parents=True, exist_ok=True)
-            place_file(source, part / path, options["images"])
+        for path, source in options.get("files", {}).items():
+            (part / path).parent.mkdir(exist_ok=True)
+            place_file(Path(source), part / path, options["images"])
         for name, split in splits.items():
             lines = []
-            for sample, rows in TQDM(list(zip(split.samples, labels[name], strict=True)), desc=f"Writing {name}"):
+            for sample in TQDM(split.samples, desc=f"Writing {name}"):
                 image = f"images/{name}/{sample.id}{sample.image.suffix}"
                 label = find_label(part / image)
                 for folder in ((part / image).parent, label.parent):
                     folder.mkdir(parents=True, exist_ok=True)
-                place_file(sample.image, part / image, options["images"] if sample.intact else "copy")
-                label.write_text(rows)
+                place_file(sample.image, part / image, options["images"] if sample.is_intact else "copy")
+                label.write_text("".join(sample.rows))
                 lines.append(f"./{image}\n")
             (part / f"{name}.txt").write_text("".join(lines), encoding="utf-8")
         described = {"train": None, **{_get_role(name): f"{name}.txt" for name in splits}}
@@ -84,109 +123,76 @@ def _get_role(split: str) -> str:
     return split.rstrip("0123456789")
 
 
-def _label(split: Split, classes: Sequence[str], keep_difficult: bool) -> tuple[list[str], dict[str, Any]]:
-    """Return the label of each sample and the counts of the split; `skipped` of it gets the boxes left out."""
+def _label(split: Split, classes: Sequence[str], policy: str) -> dict[str, Any]:
+    """Write the rows of each sample and return the counts of the split; its `skipped` gets the boxes left out."""
     numbers = {name: i for i, name in enumerate(classes)}
+    counts = Counter(dict.fromkeys(("annotated", "not_difficult", "difficult", "clipped", "rotated"), 0))
     other: Counter[str] = Counter()
-    annotated = difficult = clipped = 0
-    labels: list[dict[str, str]] = []  # the class of each row
     for s in split.samples:
-        rows: dict[str, str] = {}
         for o in s.objects:
-            annotated += 1
-            difficult += o.difficult
-            if o.difficult and not keep_difficult:
+            counts["annotated"] += 1
+            counts["difficult" if o.difficult else "not_difficult"] += 1
+            if o.difficult and policy == "drop":
                 continue
             if o.name not in numbers:
                 other[o.name] += 1
                 continue
-            row, problem = _format_label(numbers[o.name], o, s)
-            if problem or row in rows:
-                split.skipped.append(f"{s.where}{o.where}: {problem or 'the same object again'} {o}")
+            row, problem = _format_label(numbers[o.name], o.box, s)
+            if problem or row in s.rows:
+                split.skipped.append(f"{s.where}: {o.where}: {problem or 'the same object again'} {o}")
             else:
-                clipped += min(o.left, o.top) < 0 or o.right > s.width or o.bottom > s.height
-                rows[row] = o.name
-        labels.append(rows)
-    return ["".join(rows) for rows in labels], {
-        **count_classes([[*rows.values()] for rows in labels], classes),
-        "annotated": annotated,
-        "not_difficult": annotated - difficult,
-        "difficult": difficult,
-        "difficult_policy": "keep" if keep_difficult else "drop",
-        "clipped": clipped,
-        "other_classes": dict(other),
-    }
+                s.rows[row] = o.name
+                counts["clipped"] += min(o.box) < 0 or o.box[2] > s.width or o.box[3] > s.height
+                counts["rotated"] += bool(o.angle)
+    by_class = count_classes([[*s.rows.values()] for s in split.samples], classes)
+    return {**by_class, **counts, "difficult_policy": policy, "other_classes": dict(other)}
 
 
-def _format_label(number: int, o: Object, s: Sample) -> tuple[str, str]:
+def _format_label(number: int, box: Sequence[float], s: Sample) -> tuple[str, str]:
     """Return the row of an object, or else why there is none."""
-    left, top, right, bottom = max(o.left, 0), max(o.top, 0), min(o.right, s.width), min(o.bottom, s.height)
+    left, top, right, bottom = max(box[0], 0), max(box[1], 0), min(box[2], s.width), min(box[3], s.height)
     x, y = (left + right) / 2 / s.width, (top + bottom) / 2 / s.height
     w, h = f"{(right - left) / s.width:.6f}", f"{(bottom - top) / s.height:.6f}"
-    if o.left < o.right and o.top < o.bottom and (left >= right or top >= bottom):
+    has_area = box[0] < box[2] and box[1] < box[3]
+    if has_area and (left >= right or top >= bottom):
         return "", "box outside the image"
-    if o.left >= o.right or o.top >= o.bottom or "0.000000" in {w, h}:
+    if not has_area or "0.000000" in {w, h}:
         return "", "box without area"
     return f"{number} {x:.6f} {y:.6f} {w} {h}\n", ""
 
 
-def _find_problem(
-    splits: Mapping[str, Split],
-    classes: Sequence[str],
-    counts: Mapping[str, Any],
-    strict: bool,
-    expected: Mapping[str, Mapping[str, int]],
-) -> tuple[str, list[str]] | None:
-    """Return why a dataset must not be written, and the splits whose lines say more."""
-    if strict and any(s.skipped for s in splits.values()):
-        return "strict=True, and these would be left out:", [*splits]
+def _find_problem(splits: Mapping[str, Split], counts: Mapping[str, Any], options: Mapping[str, Any]) -> str:
+    """Return why a dataset must not be written, or ""."""
+    if options["strict"] and any(s.skipped for s in splits.values()):
+        return "strict=True, and these would be left out:"
     for name, split in splits.items():
         if not split.samples:
-            return f"the split {name} would have no images", [name]
-    train = [name for name in counts if _get_role(name) == "train"] or list(counts)
-    if not any(counts[name]["objects"] for name in train):
-        others = sorted({c for name in train for c in counts[name]["other_classes"]})
-        why = f"; the names in the data are {', '.join(map(repr, shorten(others)))}" if others else ""
-        why += "".join(did_you_mean(c, others) for c in classes)
-        if difficult := sum(counts[name]["difficult"] for name in train):
-            why += f"; difficult (COCO: crowd) are {difficult:,}"
-        return f"{' and '.join(train)} would have no object at all{why}", train
-    for name, wanted in expected.items():
-        for what, number in wanted.items():
-            if counts[name][what] != number:
-                has = f"{counts[name][what]:,} {what.replace('_', ' ')}, {number:,} are published"
-                return f"the split {name} has {has}; the source is incomplete or changed", [name]
-    return None
-
-
-def _find_shared(splits: Mapping[str, Split]) -> list[str]:
-    """Return the images that are in more than one split: a model is validated on what it was trained on."""
-    ids = {s.image: s.id for split in splits.values() for s in split.samples}
-    counts = Counter(image for split in splits.values() for image in dict.fromkeys(s.image for s in split.samples))
-    return [ids[image] for image, number in counts.items() if number > 1]
+            return f"the split {name} would have no images"
+    train = [counts[name] for name in counts if _get_role(name) == "train"] or [*counts.values()]
+    if not any(c["objects"] for c in train):
+        others = ", ".join(sorted({name for c in train for name in c["other_classes"]}))
+        difficult = sum(c["difficult"] for c in train)
+        return f"no object at all to train on; left out are {difficult:,} difficult (COCO: crowd), and classes {others}"
+    for name, published in options.get("published", {}).items():
+        found = {what: counts[name][what] for what in published}
+        if found != published:
+            return f"the split {name} has {found}, published are {published}; the source is incomplete or changed"
+    return ""
 
 
 def _format_report(classes: Sequence[str], record: Mapping[str, Any]) -> list[str]:
     splits = record["splits"]
-    lines = format_classes(classes, splits)
-    lines.append(format_row("background", (f"{s['backgrounds']:,}" for s in splits.values()), classes))
-    lines.append(f"boxes={record['boxes']}")
+    lines = format_counts(classes, splits, ("backgrounds", "difficult", "clipped", "rotated"))
+    lines.append(f"difficult: or crowd; rotated: the label is the upright box around it; boxes={record['boxes']}")
     for name, s in splits.items():
-        if s["difficult"]:
-            done = "kept" if s["difficult_policy"] == "keep" else "dropped"
-            lines.append(f"{name}: {pluralize(s['difficult'], 'difficult (COCO: crowd) object')} {done}")
-        if s["clipped"]:
-            lines.append(f"{name}: {pluralize(s['clipped'], 'box')} clipped to the image")
-        for c, number in s["other_classes"].items():
-            near = "".join(did_you_mean(c, [k]) for k in classes if not s["objects_per_class"][k])
-            lines.append(f"{name}: {pluralize(number, 'object')} of {c!r} left out, which is not in classes{near}")
-        lines += [f"{name}: {note}" for note in shorten(record["notes"][name])]
+        if s["other_classes"]:
+            lines.append(f"{name}: left out, for their class is not in classes: {s['other_classes']}")
     if shared := record["in_several_splits"]:
-        lines.append(f"WARNING: in several splits: {pluralize(len(shared), 'image')}: {', '.join(shorten(shared))}")
+        lines += [f"WARNING: in several splits: {pluralize(len(shared), 'image')}", *shorten(shared)]
     if not any(_get_role(name) == "train" for name in splits):
         lines.append("no training split: the dataset is for `yolo val`")
     skipped = [f"{name}: {line}" for name, them in record["skipped"].items() for line in them]
-    return [*lines, f"left out: {len(skipped):,}", *(f"  {line}" for line in shorten(skipped))]
+    return [*lines, f"left out: {len(skipped):,}", *shorten(skipped)]
 
 
 def count_classes(images: Sequence[Sequence[str]], names: Iterable[str]) -> dict[str, Any]:
@@ -202,15 +208,12 @@ def count_classes(images: Sequence[Sequence[str]], names: Iterable[str]) -> dict
     }
 
 
-def format_classes(names: Sequence[str], splits: Mapping[str, Mapping[str, Any]]) -> list[str]:
-    """Return the lines of a table of counts, a row per class and a column per split."""
-    lines = [format_row(HEAD, splits, names)]
+def format_counts(names: Sequence[str], splits: Mapping[str, Mapping[str, Any]], kinds: Sequence[str]) -> list[str]:
+    """Return the lines of a table with a column per split: a row per class, and one per kind of other counts."""
+    rows = [("images / objects", [*splits])]
     for c in names:
-        cells = (f"{s['images_per_class'][c]:,} / {s['objects_per_class'][c]:,}" for s in splits.values())
-        lines.append(format_row(c, cells, names))
-    return [*lines, format_row("all", (f"{s['images']:,} / {s['objects']:,}" for s in splits.values()), names)]
-
-
-def format_row(title: str, cells: Iterable[str], names: Sequence[str]) -> str:
-    """Return one row for the table of these classes."""
-    return f"{title:<{max(map(len, (*names, HEAD)))}}" + "".join(f"{cell:>18}" for cell in cells)
+        rows.append((c, [f"{s['images_per_class'][c]:,} / {s['objects_per_class'][c]:,}" for s in splits.values()]))
+    rows.append(("all", [f"{s['images']:,} / {s['objects']:,}" for s in splits.values()]))
+    rows += [(kind, [f"{s[kind]:,}" for s in splits.values()]) for kind in kinds]
+    width = max(len(title) for title, _ in rows)
+    return [f"{title:<{width}}" + "".join(f"{cell:>18}" for cell in cells) for title, cells in rows]
