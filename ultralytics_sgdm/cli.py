@@ -108,7 +108,12 @@ def run_command(argv: Sequence[str]) -> int:
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS) or "; yolo sgdm help lists the commands"
         raise ConfigError(f"unknown command 'yolo sgdm {name}'{hint}")
-    status = call(f"yolo sgdm {name}", command(name), rest)
+    try:
+        status = call(f"yolo sgdm {name}", command(name), rest)
+    except OSError as e:
+        if e.filename is None:
+            raise  # not of a file of the user's
+        raise ConfigError(f"{e.filename}: {e.strerror}") from e
     return status if isinstance(status, int) else 0
 
 

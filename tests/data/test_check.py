@@ -132,6 +132,16 @@ def test_what_is_not_looked_for_has_no_number(folder, monkeypatch, caplog):
     assert "near duplicates: not looked for (in the clone, pip install '.[check]')" in caplog.text
 
 
+def test_one_split_has_no_near_duplicates_and_one_label_of_two_images_is_doubtful(folder, caplog):
+    (folder / "alone.yaml").write_text(
+        yaml.safe_dump({"train": "images/train", "val": "gone", "names": ["cat", "dog"]})
+    )
+    shutil.copy(folder / "images/train/train.jpg", folder / "images/train/train.png")
+    said = check_set(str(folder / "alone.yaml"))
+    assert said["splits"]["train"]["doubtful boxes"] == ["train.txt: the label of train.jpg and train.png; rename one"]
+    assert said["near duplicates"] is None and "near duplicates: not looked for (only one split)" in caplog.text
+
+
 def test_near_duplicates_are_those_of_every_pair(monkeypatch):
     """Hashes of 8 bits are alike often."""
     rng = np.random.default_rng(0)

@@ -178,6 +178,8 @@ def test_splits_of_a_coco_json(tmp_path):
     [
         ({"val": "1.5"}, "val=1.5: a share that is held out lies between 0 and 1"),
         ({"val": "ten"}, "val: .*/ten must be a JSON"),
+        ({"val_folder": "x"}, "val_folder=x: there is no val=FILE.json whose images are there"),
+        ({"val": 0.3, "test_folder": "x"}, "test_folder=x: there is no test=FILE.json"),
         ({"folder": "gone"}, "gone the folder where its file names start"),
     ],
 )

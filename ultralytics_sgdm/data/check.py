@@ -96,10 +96,10 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
             found[split] = map_threads(inspect, images, f"Checking {split}")
     if not found:
         raise ConfigError(f"data={data}: no images, neither train: nor val: nor test: names a folder")
-    labels = {find_label(f.image) for f in itertools.chain(*found.values())}  # of all splits, which may share a folder
+    labels = _find_labels(found)
     report = {split: _collect(files, labels, names, imgsz) for split, files in found.items()}
     shared = _find_duplicates(found)
-    pairs, alike = _find_near_duplicates(found, near) if hasher else (None, None)
+    pairs, alike = _find_near_duplicates(found, near) if hasher and len(found) > 1 else (None, None)
     _draw_sheet(found, names).save(target)
     counts = {split: r | r["sizes"] for split, r in report.items()}
     lines = format_counts([*names.values()], counts, ("backgrounds", *SIZES, BELOW))
@@ -108,8 +108,9 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
         for kind in filter(r.get, FINDINGS):
             lines += [f"{split}: {kind}: {len(r[kind]):,}", *shorten(r[kind])]
     lines += [f"the same image: {len(shared):,}", *shorten([*shared])]
-    missing = f"not looked for ({how_to_install('check') if near else 'near=0'})"
-    lines += [f"near duplicates: {missing if pairs is None else pairs}", *shorten(alike or [])]
+    missing = "near=0" if not near else "only one split" if hasher else how_to_install("check")
+    number = f"not looked for ({missing})" if pairs is None else f"{pairs:,}"
+    lines += [f"near duplicates: {number}", *shorten(alike or [])]
     LOGGER.info("\n".join([*lines, f"samples of each class: {target}"]))
     left_out, between = sum(len(r["left out"]) for r in report.values()), sum(n > 1 for n in shared.values())
     if strict and (left_out or between):
@@ -175,6 +176,18 @@ def _inspect(image: Path, top: str, described: Mapping[str, Any], hasher: Callab
     return file
 
 
+def _find_labels(found: Mapping[str, Sequence[_File]]) -> set[Path]:
+    """Return the labels of all splits, which may share a folder; the label of several images is a finding."""
+    owners: dict[Path, dict[Path, _File]] = defaultdict(dict)
+    for f in itertools.chain(*found.values()):
+        owners[find_label(f.image)].setdefault(f.image, f)
+    for label, files in owners.items():
+        if len(files) > 1:
+            line = f"{label.name}: the label of {' and '.join(sorted(image.name for image in files))}; rename one"
+            next(iter(files.values())).findings.append(("doubtful boxes", line))
+    return {*owners}
+
+
 def _collect(files: Sequence[_File], labels: set[Path], names: Mapping[int, str], imgsz: int) -> dict[str, Any]:
     """Return the counts and findings of a split; `labels` are those of all splits."""
     good = [(f, f.rows) for f in files if f.rows is not None]
@@ -208,17 +221,23 @@ def _find_near_duplicates(found: Mapping[str, Sequence[_File]], near: int) -> tu
     """Return the number of pairs of two splits whose hashes are alike while their bytes are not, and lines of some."""
     number = 0
     lines: list[str] = []
-    set_bits = np.unpackbits(np.arange(1 << 16, dtype=np.uint16).view(np.uint8)).reshape(-1, 16).sum(1)  # of 16 bits
     for a, b in itertools.combinations(found, 2):
         first, second = ([f for f in found[split] if f.hash is not None] for split in (a, b))
         hashes = np.array([f.hash for f in second], np.uint64)
         for f in first:
-            bits = set_bits[(np.uint64(f.hash) ^ hashes).view(np.uint16)].reshape(-1, BITS // 16).sum(1)
+            bits = _count_bits(np.uint64(f.hash) ^ hashes)
             alike = [i for i in np.flatnonzero(bits <= near) if second[i].digest != f.digest]
             number += len(alike)
             for i in alike[: MOST_PAIRS - len(lines)]:
                 lines.append(f"{a} {f.name} and {b} {second[i].name} differ in {bits[i]} of {BITS} bits")
     return number, lines
+
+
+def _count_bits(numbers: np.ndarray) -> np.ndarray:
+    """Return how many bits are set in each number of 64 bits."""
+    if hasattr(np, "bitwise_count"):  # numpy 2
+        return np.bitwise_count(numbers)
+    return np.unpackbits(numbers.view(np.uint8)).reshape(-1, BITS).sum(1)
 
 
 def _draw_sheet(found: Mapping[str, Sequence[_File]], names: Mapping[int, str]) -> Image.Image:

@@ -67,6 +67,9 @@ def convert_coco_json(
         share = 0  # a file
     if not 0 <= share < 1:
         raise ConfigError(f"val={val}: a share that is held out lies between 0 and 1, such as 0.1")
+    for split, file, place in (("val", "" if share else val, val_folder), ("test", test, test_folder)):
+        if place and not file:
+            raise ConfigError(f"{split}_folder={place}: there is no {split}=FILE.json whose images are there")
     sources = {"train" if val else "val": (src, folder)}
     if val and not share:
         sources["val"] = (val, val_folder or folder)

@@ -28,7 +28,14 @@ OBJECT_LIKE = re.compile(  # what other tools call an object, a box or an outlin
     r".*(box|obj|poly|instance|segmentation).*|annotations|item|shape|region|target|label|mask|rect(angle)?|points?",
     re.IGNORECASE,
 )
+TRUE = {"1", "1.0", "true", "yes", "y"}
 DECLARED = re.compile(rb"""<\?xml\s[^>]*?encoding\s*=\s*["']([\w.:-]+)["']""")
+SUPERSETS = {
+    "gb2312": "gb18030",
+    "big5": "big5hkscs",
+    "shift_jis": "cp932",
+    "euc_kr": "cp949",
+}  # as written
 MARKS = {codecs.BOM_UTF8: "utf-8-sig", codecs.BOM_UTF16_LE: "utf-16", codecs.BOM_UTF16_BE: "utf-16"}
 
 
@@ -179,10 +186,10 @@ def read_xml(content: bytes) -> tuple[int, int, list[Object]]:
     Its byte-order mark tells the encoding, or else its XML declaration. ValueError says why it cannot be used.
     """
     declared = DECLARED.match(content)
-    encoding = next((e for mark, e in MARKS.items() if content.startswith(mark)), "")
+    marked = next((e for mark, e in MARKS.items() if content.startswith(mark)), "")
     try:
-        text = content.decode(encoding or (declared[1].decode() if declared else "utf-8"))
-        root = ElementTree.fromstring(text)
+        encoding = codecs.lookup(marked or (declared[1].decode() if declared else "utf-8")).name
+        root = ElementTree.fromstring(content.decode(SUPERSETS.get(encoding, encoding)))
     except (ElementTree.ParseError, DefusedXmlException, LookupError, UnicodeError) as e:
         raise ValueError(f"not XML, with entities, or in another encoding than it declares ({shorten_text(e)})") from e
     if root.tag != "annotation":
@@ -208,8 +215,10 @@ def _read_objects(element: Any, where: str) -> Iterator[Object]:
     boxes, rotated = element.findall("bndbox"), element.findall("robndbox")
     if not name or not (boxes or rotated) or element.find(".//object") is not None:
         raise ValueError(f"{what}: VOC has a <name> and a <bndbox> in each <object>, and no <object> in it")
-    difficult = _get_text(element, "difficult").lower() in {"1", "1.0", "true", "yes", "y"}
+    difficult = _get_text(element, "difficult").lower() in TRUE
     turns = [a for a in element.iterfind("attributes/attribute") if _get_text(a, "name") == "rotation"]
+    if boxes and not turns and _get_text(element, "rotated").lower() in TRUE:
+        raise ValueError(f"{what} is marked as rotated, without an angle that is read")
     angle = _read_number(turns[0], "value", what) % 360 if turns else 0  # of CVAT, in degrees
     for box in boxes:
         left, top, right, bottom = (_read_number(box, side, what) for side in ("xmin", "ymin", "xmax", "ymax"))
