@@ -6,13 +6,14 @@
 # make docs      build the site into site/
 # make browser   bring Chromium (apt-get) and the page's packages (npm), which tests/test_web.py needs
 # make versions  the whole suite on the oldest and the newest supported versions, in environments of their own
+# make stock     Ultralytics' own tests with and without this package, which must end alike
 # make dist      build sdist and wheel, and test the sdist from its unpacked folder in a clean environment
 VENV ?= .venv
 PYTHON ?= python3
 BIN = $(VENV)/bin
 PIP = $(BIN)/pip install --disable-pip-version-check
 
-.PHONY: demo test quick long lint docs browser versions dist clean
+.PHONY: demo test quick long lint docs browser versions stock dist clean
 
 demo: $(VENV)/installed-export
 	$(BIN)/python scripts/demo.py
@@ -45,6 +46,9 @@ examples/web/node_modules: examples/web/package.json
 
 versions: $(VENV)/installed-test
 	$(BIN)/python scripts/check_versions.py
+
+stock: $(VENV)/installed-test
+	$(BIN)/python scripts/check_stock.py
 
 dist: $(VENV)/installed-test
 	rm -rf dist

@@ -13,7 +13,7 @@ from ultralytics_sgdm import equip
 from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.nn.csp import A2C2fSGDM
 from ultralytics_sgdm.placing.weights import added_modules
-from ultralytics_sgdm.plugin.freezing import _freeze_parameters, frozen_names
+from ultralytics_sgdm.plugin.freezing import _freeze_parameters, _name_frozen, frozen_names
 
 
 class Rows(nn.Module):
@@ -57,6 +57,11 @@ def warnings(monkeypatch, caplog):
 @pytest.mark.parametrize("freeze", [None, 0, False, 10, [0, 3], [10, 50], 99, [], ["4.cv1", 3], "stok", 2.5, (1, 2)])
 def test_a_stock_model_is_frozen_as_without_the_package(freeze):
     assert frozen_names(YOLO("yolov8n.yaml").model, freeze) is freeze
+
+
+def test_a_trainer_that_holds_something_else_is_left_alone():
+    trainer = SimpleNamespace(model=SimpleNamespace(), args=SimpleNamespace())
+    assert _name_frozen(lambda self: "checkpoint")(trainer) == "checkpoint"
 
 
 @pytest.mark.parametrize("name", ["yolov8n-sgdm.yaml", "yolov6n-sgdm.yaml", "yolov8n-rdconv.yaml"])

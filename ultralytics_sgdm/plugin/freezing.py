@@ -30,8 +30,9 @@ def _name_frozen(setup_model: Callable) -> Callable:
     def setup(self: BaseTrainer, *args: Any, **kwargs: Any) -> Any:
         checkpoint = setup_model(self, *args, **kwargs)
         model = _student(self)
-        self.args.freeze = frozen_names(model, self.args.freeze)
-        vars(model).pop(UNTRAINED, None)  # from here on all that is not frozen is trained
+        if isinstance(model, nn.Module):  # a trainer of another kind may hold anything
+            self.args.freeze = frozen_names(model, self.args.freeze)
+            vars(model).pop(UNTRAINED, None)  # from here on all that is not frozen is trained
         return checkpoint
 
     return setup
