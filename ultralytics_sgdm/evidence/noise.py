@@ -117,7 +117,7 @@ def summarize(out: Path, reference: str) -> Any:
             "loss": ("loss", "mean"),
             "loss std": ("loss", "std"),
             "difference": ("difference", "mean"),
-            "difference +-": ("difference", lambda values: statistics.paired(values.dropna()).half or np.nan),
+            "difference +-": ("difference", lambda values: statistics.paired(values.dropna()).half),
         }
     )
     summary = summary.reset_index().round(3)

@@ -17,15 +17,15 @@ from ..errors import import_extra
 LEVEL = 0.05  # probability that any interval of a comparison leaves out the truth
 POWER = 0.8
 MIN_SEEDS, MAX_SEEDS = 3, 1000  # of a verdict, of a search for the number that is needed
-FEW_SEEDS, FEW_IMAGES = 5, 300  # a report warns below these
+FEW_SEEDS = 5  # a report warns below it
 
 
 class Estimate(NamedTuple):
-    """A mean difference, half its simultaneous interval, and its adjusted p-value, None where they are unknown."""
+    """A mean difference, half its simultaneous interval, and its adjusted p-value, NaN where they are unknown."""
 
     mean: float
-    half: float | None = None
-    p: float | None = None
+    half: float = np.nan
+    p: float = np.nan
 
 
 def paired(differences: Sequence[float], variants: int = 1) -> Estimate:
@@ -88,20 +88,21 @@ def resample(groups: Sequence[object], count: int, rng: np.random.Generator) -> 
     return rng.multinomial(n, np.full(n, 1 / n), size=count)[:, member]
 
 
-def decide(differences: Sequence[float], estimate: Estimate, better: float, equal: float, planned: int) -> str:
-    """Return the verdict on a variant: superior, inferior, equivalent, or undecided and why.
+def decide(differences: Sequence[float], half: float, better: float, equal: float, planned: int) -> str:
+    """Return the verdict on a variant, with half its interval: superior, inferior, equivalent, or undecided and why.
 
     Only what could have shown a difference decides: all planned seeds, three or more, and differences that vary.
     """
-    mean, half, n = estimate.mean, estimate.half, len(differences)
+    n = len(differences)
     if n < planned:
         return f"undecided: {n} of {planned} planned seeds"
     if n < MIN_SEEDS:
         return f"undecided: a verdict needs {MIN_SEEDS} seeds"
     if not _vary(differences):
         return "undecided: no spread over seeds"
-    if half is None:
+    if np.isnan(half):
         return "undecided: no interval over seeds and images"
+    mean = float(np.mean(differences))
     if abs(mean) >= better and abs(mean) > half:
         return "superior" if mean > 0 else "inferior"
     if abs(mean) + half <= equal:
