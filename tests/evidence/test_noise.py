@@ -134,7 +134,9 @@ def test_noise_measures_pairs_and_keeps_what_is_done(mistake, command, tmp_path,
     assert "out=out holds something already" in mistake("noise", *files, *given, "out=out")
     Path("cut.pt").write_bytes(Path(files[0]).read_bytes()[:1000])
     assert "cut.pt cannot be loaded" in mistake("noise", "cut.pt", *given, "out=new")
-    assert "are both of the model and seed dots-0" in mistake("noise", *files, files[0], *given, "out=new")
+    assert "of another model or seed, not dots-0, dots-1, blind-0" in mistake(
+        "noise", *files, files[0], *given, "out=new"
+    )
     assert not Path("new").exists()
 
 
@@ -142,9 +144,8 @@ def test_the_summary_of_records_of_0_2_0_is_made_anew(tmp_path):
     root = Path(__file__).parents[2] / "results/noise-animals"
     if not root.is_dir():
         pytest.skip("an sdist holds no results")
-    for file in root.glob("*.json"):
-        shutil.copy(file, tmp_path)
-    noise.summarize(tmp_path, "yolov8n")
+    found = [json.loads(file.read_text()) for file in sorted(root.glob("*.json"))]
+    noise.summarize(found).to_csv(tmp_path / "summary.csv")
     ours, theirs = read(tmp_path), read(root)
     for (corruption, strength, model), row in theirs.items():
         for key in ("mAP50-95", "loss", "loss std", *(("difference", "difference +-") if model != "yolov8n" else ())):
@@ -159,7 +160,7 @@ def test_noise_names_what_does_not_fit(mistake, project):
     for arguments, message in (
         ((file,), "must be a checkpoint that is trained to find ['0', 'a', '2']"),
         (("yolov8n.yaml",), "must be a checkpoint that is trained to find ['0', 'a', '2']"),
-        (("no.pt",), "no.pt cannot be loaded: it does not exist"),
+        (("no.pt",), "no.pt cannot be loaded: "),
         ((file, "imgzs=64"), "imgsz"),
         ((file, "split=foo"), "data=data.yaml, split=foo: there are no images"),
         ((file, "split=test"), "data=data.yaml, split=test: there are no images"),

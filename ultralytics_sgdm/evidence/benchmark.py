@@ -152,7 +152,7 @@ def benchmark(
         if imgsz % (multiple := 2 * int(load_model(name).model.stride.max())):
             raise ConfigError(f"imgsz={imgsz} must be a multiple of {multiple}: a training step takes half")
     if out:
-        records.writable(out.parent)
+        records.make_folder(out.parent)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:

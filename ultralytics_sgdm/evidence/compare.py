@@ -63,6 +63,8 @@ def compare(
     """
     for module in EXTRAS:
         import_extra(module, "compare")
+    if ray:
+        import_extra("ray", "ray")
     command = records.command_line()
     if plan:
         if models or data or seeds or folds or groups or bf16 or layers or recipe:
@@ -70,53 +72,40 @@ def compare(
         planned = plans.read(plan)
         command += f" (plan at {plans.find_commit(plan)})"
     elif models and data:
-        given: dict[str, Any] = {"models": list(models), "data": data, "recipe": recipe, "folds": folds}
-        given |= {"seeds": [0, 1, 2] if seeds is None else seeds, "groups": groups, "bf16": bf16}
+        given = {"models": list(models), "data": data, "recipe": recipe, "folds": folds, "groups": groups, "bf16": bf16}
         unplanned = {"question": "", "better": 0, "equal": 0, "stop": ""}
-        planned = plans.build({**given, **unplanned, "layers": layers or []})
+        planned = plans.build({**given, **unplanned, "seeds": seeds or [0, 1, 2], "layers": layers or []})
     else:
         example = "yolo sgdm compare yolov8n.yaml yolov8n-sgdm.yaml data=my.yaml ..."
         raise ConfigError(f"name the models, and the dataset with data=: {example}")
-    if jobs < 1:
-        raise ConfigError("jobs= must be 1 or more")
-    _check_recipes([{**planned.recipe, **variant.recipe} for variant in planned.models], ray)
     absolute = import_layers(planned.layers)
-    for model in dict.fromkeys(variant.model for variant in planned.models):
-        if Path(model).suffix not in (".yaml", ".yml"):
-            raise ConfigError(f"{model} is not the YAML of a detector; weights are named with pretrained=")
-        load_model(model)
+    for variant in planned.models:
+        _check(variant.model, {**planned.recipe, **variant.recipe}, ray)
     own = scratch / out.resolve().name
     with records.claim(own, "scratch"):
         tasks = _list_tasks(planned, _read_data(planned, own), absolute, own)
         with records.claim(out):
             _check_kept(out, planned, tasks, plan)
-            left = [(task, file) for task in tasks if not (file := out / f"{task.name}.json").exists()]
-            try:
-                failed = run_over_ray(left, ray, command) if ray and left else run_in_processes(left, jobs, command)
-            except KeyboardInterrupt:
-                done = f"{len(tasks) - sum(not file.exists() for _, file in left)} of {len(tasks)} runs are done"
-                print(f"stopped: {done}; the same command goes on from here", file=sys.stderr)
-                raise
+            left = [task for task in tasks if not (out / f"{task.name}.json").exists()]
+            failed = run_over_ray(left, out, ray, command) if ray else run_in_processes(left, out, jobs, command)
             if failed:
-                names = ", ".join(failed)
-                print(
-                    f"error: {pluralize(len(failed), 'run')} failed: {names}; fix what their logs say", file=sys.stderr
-                )
+                runs = f"{pluralize(len(failed), 'run')} failed: {', '.join(failed)}"
+                print(f"error: {runs}; fix what their logs say", file=sys.stderr)
                 return 1
             print(report.write(out, planned, own))
     return 0
 
 
-def _check_recipes(recipes: Sequence[Mapping[str, Any]], ray: str | None) -> None:
-    """Raise ConfigError unless Ultralytics' trainer takes the recipe of every model."""
-    for recipe in recipes:
-        if ours := [key for key in recipe if key in OURS]:
-            raise ConfigError(f"{ours[0]}= is not for a recipe, it is the same or set for all runs")
-        check_settings(recipe)
-    if ray:
-        import_extra("ray", "ray")
-        if any(recipe.get("device", "cpu") != "cpu" for recipe in recipes):
-            raise ConfigError("with ray= each run has the GPU that Ray gives it: leave device= out, or say device=cpu")
+def _check(model: str, recipe: Mapping[str, Any], ray: str | None) -> None:
+    """Raise ConfigError unless a model is the YAML of a detector and Ultralytics' trainer takes its recipe."""
+    if ours := [key for key in recipe if key in OURS]:
+        raise ConfigError(f"{ours[0]}= is not for a recipe, it is the same or set for all runs")
+    check_settings(recipe)
+    if ray and recipe.get("device", "cpu") != "cpu":
+        raise ConfigError("with ray= each run has the GPU that Ray gives it: leave device= out, or say device=cpu")
+    if Path(model).suffix == ".pt":
+        raise ConfigError(f"{model} is not the YAML of a detector; weights are named with pretrained=")
+    load_model(model)
 
 
 def _read_data(plan: Plan, scratch: Path) -> dict[str, str]:
@@ -147,20 +136,20 @@ def _list_tasks(plan: Plan, data: Mapping[str, str], layers: list[str], scratch:
 def _check_kept(out: Path, plan: Plan, tasks: Sequence[Task], file: Path | None) -> None:
     """Raise ConfigError unless all records in a folder can stand beside what is to be done; keep the plan beside them.
 
-    A record of one of these runs, or of another seed of such a model, has the same binding; one of another model,
-    compared before, the same but for its model and code. A plan has its own runs alone.
+    A record has the binding of the run that is most like it: of its fold and model, or else of a model compared with
+    it, which may differ in its model and code. A plan has its own runs alone.
     """
     names = {task.name for task in tasks}
     for name, record in records.read_runs(out).items():
-        if plan.question and name not in names:
+        if file and name not in names:
             raise ConfigError(f"{out} holds {name}, which is not in the plan; choose another out=")
-        beside = [task for task in tasks if task.fold == record.get("fold")]
-        if not beside:
-            raise ConfigError(f"{out / name}.json was made with another folds=; choose another out=")
-        own = [task for task in beside if task.arm == records.model_of(record)]
-        for key, value in (own or beside)[0].binding.items():
-            if record.get("binding", {}).get(key) != value and (own or key not in ("model", "code")):
-                raise ConfigError(f"{out / name}.json was made with another {key}; choose another out=")
+        model, fold, binding = records.model_of(record), record.get("fold"), record.get("binding", {})
+        task = min(tasks, key=lambda task: (task.fold != fold, task.arm != model))
+        differing = [key for key, value in task.binding.items() if binding.get(key) != value]
+        if task.arm != model:
+            differing = [key for key in differing if key not in ("model", "code")]
+        if differing:
+            raise ConfigError(f"{out / name}.json was made with another {differing[0]}; choose another out=")
     kept = out / "plan.yaml"
     if file and not kept.exists():
         write_atomic(kept, file.read_bytes())

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import inspect
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -60,20 +60,15 @@ def import_layers(files: Sequence[str]) -> list[str]:
     """Import Python files under the names by which checkpoints find the classes in them; return absolute paths."""
     paths = [Path(file).resolve() for file in files]
     for path in paths:
-        if path.suffix != ".py" or not path.is_file():
-            raise ConfigError(f"layers={path} is not a Python file (.py), or does not exist")
         sys.path.insert(0, str(path.parent))
-        module = importlib.import_module(path.stem)
-        if Path(getattr(module, "__file__", None) or "").resolve() != path:
-            raise ConfigError(f"layers={path}: Python finds another module named {path.stem}; rename the file")
+        with records.wrap_errors(f"layers={path} is not a Python file that can be imported"):
+            importlib.import_module(path.stem)
     return [str(path) for path in paths]
 
 
 def load_model(name: str, kinds: Sequence[str] = ("detect",)) -> YOLO:
     """Return the model of a YAML or a checkpoint; raise ConfigError if it is not one of these tasks."""
     with records.wrap_errors(f"{name} cannot be loaded"):  # under ULTRALYTICS_SAFE_LOAD nothing in it is executed
-        if Path(name).suffix == ".pt" and not Path(name).is_file():  # Ultralytics would download it
-            raise FileNotFoundError("it does not exist")
         yolo = YOLO(name)
     if yolo.task not in kinds or not isinstance(yolo.model, nn.Module):
         raise ConfigError(f"{name} is not a model YAML or a checkpoint (.pt) of the task {' or '.join(kinds)}")
@@ -152,15 +147,11 @@ def run(task: Task, command: str) -> dict[str, Any]:
 
 def train(task: Task, folder: Path) -> Path:
     """Train to the end, from the last epoch that is whole on disk; return the last checkpoint."""
-    last = folder / "weights/last.pt"
-    try:  # as Ultralytics loads it: under ULTRALYTICS_SAFE_LOAD nothing in it is executed
-        checkpoint = tasks.torch_safe_load(last)[0] if last.exists() else None
-    except (OSError, EOFError, TypeError, RuntimeError, KeyError, ValueError):  # half a file
-        checkpoint = None
-    if checkpoint is None:
-        for path in folder.glob("[!.]*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif not 0 <= checkpoint["epoch"] < checkpoint["train_args"]["epochs"] - 1:  # from 0, -1 once it is finished
+    last, checkpoint = folder / "weights/last.pt", None
+    if last.exists():
+        with contextlib.suppress(OSError, EOFError, TypeError, RuntimeError, KeyError, ValueError):  # half a file
+            checkpoint = tasks.torch_safe_load(last)[0]  # under ULTRALYTICS_SAFE_LOAD nothing in it is executed
+    if checkpoint and not 0 <= checkpoint["epoch"] < checkpoint["train_args"]["epochs"] - 1:  # -1 once it is finished
         return last
 
     def prepare(trainer: BaseTrainer) -> None:
