@@ -1,7 +1,6 @@
 """Reports of records: of this version, and of older ones."""
 
 import json
-import shutil
 
 import numpy as np
 import pytest
@@ -114,12 +113,8 @@ def test_records_of_the_first_releases_can_be_read(write_records):
         report.write(folder, None, folder, "a")
 
 
-def test_a_record_that_is_broken_foreign_or_of_another_run_is_named(write_records):
-    folder = write_records(a=(0.1,))
-    shutil.copy(folder / "a-0.json", folder / "a-1.json")
-    with pytest.raises(ConfigError, match="is the record of a-0; delete it to run a-1"):
-        records.read_runs(folder)
-    for content, message in (("{", "cannot be read"), ("[1]", "is not a record"), ('{"a": 1}', "is not a record")):
-        (folder / "a-1.json").write_text(content)
-        with pytest.raises(ConfigError, match=message):
-            records.read_runs(folder)
+@pytest.mark.parametrize("content", ["{", "[1]", '{"a": 1}'])
+def test_a_record_that_is_broken_or_foreign_is_named(tmp_path, content):
+    (tmp_path / "a-1.json").write_text(content)
+    with pytest.raises(ConfigError, match=r"a-1.json is not a record of this command; move it away"):
+        records.read_runs(tmp_path)

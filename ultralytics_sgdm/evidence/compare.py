@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
@@ -83,16 +84,16 @@ def compare(
         _check(variant.model, {**planned.recipe, **variant.recipe}, ray)
     own = scratch / out.resolve().name
     with records.claim(own, "scratch"):
-        tasks = _list_tasks(planned, _read_data(planned, own), absolute, own)
-        with records.claim(out):
-            _check_kept(out, planned, tasks, plan)
-            left = [task for task in tasks if not (out / f"{task.name}.json").exists()]
-            failed = run_over_ray(left, out, ray, command) if ray else run_in_processes(left, out, jobs, command)
-            if failed:
-                runs = f"{pluralize(len(failed), 'run')} failed: {', '.join(failed)}"
-                print(f"error: {runs}; fix what their logs say", file=sys.stderr)
-                return 1
-            print(report.write(out, planned, own))
+        tasks = _list_tasks(planned, absolute, own)
+        records.make_folder(out)
+        _check_kept(out, planned, tasks, plan)
+        left = [task for task in tasks if not (out / f"{task.name}.json").exists()]
+        failed = run_over_ray(left, out, ray, command) if ray else run_in_processes(left, out, jobs, command)
+    if failed:
+        runs = f"{pluralize(len(failed), 'run')} failed: {', '.join(failed)}"
+        print(f"error: {runs}; fix what their logs say", file=sys.stderr)
+        return 1
+    print(report.write(out, planned, own))
     return 0
 
 
@@ -108,28 +109,23 @@ def _check(model: str, recipe: Mapping[str, Any], ray: str | None) -> None:
     load_model(model)
 
 
-def _read_data(plan: Plan, scratch: Path) -> dict[str, str]:
-    """Return the YAML of each fold, or that of the dataset, with its checksum."""
-    yamls = [plan.data]
+def _list_tasks(plan: Plan, layers: list[str], scratch: Path) -> list[Task]:
+    """Return the runs of a plan, seeds in turn over all folds and models; what they read is read once."""
+    yamls: list[str] = [plan.data]
+    folds: list[int | None] = [None]
     if plan.folds:
         every = digest_data(plan.data, SPLITS)
         name = records.digest([str(Path(plan.data).resolve()), every, plan.folds, plan.groups])[:8]
         yamls = [str(y) for y in write_folds(plan.data, plan.folds, plan.groups, scratch / f"folds-{name}")]
-    return {file: digest_data(file, ("train", "val")) for file in yamls}
-
-
-def _list_tasks(plan: Plan, data: Mapping[str, str], layers: list[str], scratch: Path) -> list[Task]:
-    """Return the runs of a plan, seeds in turn over all models."""
+        folds = list(range(plan.folds))
+    data = [(fold, file, digest_data(file, ("train", "val"))) for fold, file in zip(folds, yamls, strict=True)]
     tasks = []
-    for seed in plan.seeds:
-        for i, (file, checksum) in enumerate(data.items()):
-            for variant in plan.models:
-                recipe, fold = {**plan.recipe, **variant.recipe, "data": file}, i if plan.folds else None
-                with records.wrap_errors(f"pretrained={recipe.get('pretrained')}"):
-                    binding = bind(variant.model, recipe, plan.bf16, checksum)
-                name = f"{records.run_name(variant.name, seed, fold)}-{records.digest(binding)[:10]}"
-                folder = str((scratch / name).resolve())
-                tasks.append(Task(variant.name, variant.model, seed, fold, recipe, plan.bf16, layers, folder, binding))
+    for seed, (fold, file, checksum), variant in itertools.product(plan.seeds, data, plan.models):
+        recipe = {**plan.recipe, **variant.recipe, "data": file}
+        with records.wrap_errors(f"pretrained={recipe.get('pretrained')}"):
+            binding = bind(variant.model, recipe, plan.bf16, checksum)
+        folder = str(scratch.resolve() / records.folder_name(variant.name, seed, fold, binding))
+        tasks.append(Task(variant.name, variant.model, seed, fold, recipe, plan.bf16, layers, folder, binding))
     return tasks
 
 

@@ -1,7 +1,7 @@
 """Detections of a checkpoint on each image of a dataset, and AP of any weighting of the images.
 
-Matching a detection with the boxes of its image needs no other image, so it is done once, by Ultralytics' validator.
-What is left for each resample of the images are weighted sums in the order of confidence.
+Ultralytics' validator matches them with the boxes of their image, once. What is left for each resample of the images
+are weighted sums in the order of confidence.
 """
 
 from __future__ import annotations
@@ -92,11 +92,9 @@ def average_precision(d: Detections, counts: np.ndarray | None = None) -> np.nda
 
 def _areas(hits: np.ndarray, seen: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Return the areas (B,) under precision over recall, of weights of true positives, detections so far, all boxes."""
-    areas = np.full(len(hits), np.nan)
-    found = hits.cumsum(1, dtype=np.float64)
+    areas, found = np.full(len(hits), np.nan), hits.cumsum(1, dtype=np.float64)
     precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
-    best = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-    best = np.pad(best, ((0, 0), (0, 1)))
+    best = np.pad(np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1], ((0, 0), (0, 1)))
     for b in np.flatnonzero(there > 0):
         curve = best[b, np.searchsorted(found[b] / (there[b] + 1e-16), RECALLS, "right")]
         areas[b] = (curve[1:] + curve[:-1]).sum() / 2 / (len(RECALLS) - 1)  # by trapezoids

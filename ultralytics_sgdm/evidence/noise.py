@@ -93,8 +93,8 @@ def measure(name: str, file: str, settings: dict[str, Any], strengths: dict[str,
         print(f"{name}: {corruption} {strength or ''}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             box = yolo.val(validator, **{"verbose": False, **settings}, plots=False, project=folder).box
-        scores = {METRIC: 100 * float(box.map), "mAP50": 100 * float(box.map50)}
-        rows.append({"corruption": corruption, "strength": strength, **scores})
+        row = {"corruption": corruption, "strength": strength}
+        rows.append({**row, METRIC: 100 * float(box.map), "mAP50": 100 * float(box.map50)})
     return rows
 
 

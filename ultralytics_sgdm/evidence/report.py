@@ -27,7 +27,7 @@ from . import records, statistics
 from .evaluation import Detections, average_precision, mean_ap, pool
 from .folds import group_of
 from .plan import Plan
-from .records import METRIC, model_of, run_name
+from .records import METRIC, model_of
 from .train import DETECTIONS
 
 Runs = Sequence[Mapping[str, Any]]
@@ -57,10 +57,12 @@ def write(out: Path, plan: Plan | None, scratch: Path, reference: str = "") -> s
     analysis = analyse(runs, scratch, plan.groups if plan else None)
     if analysis:
         records.write(analysis, out / "analysis.json")
-    else:
-        kept = _read_json(out / "analysis.json")
-        analysis = kept if kept.get("runs") == fingerprint(runs) else None
-    scores, names = tabulate(runs, analysis, METRIC), _read_json(out / "names.json")
+    elif (file := out / "analysis.json").exists():
+        kept = json.loads(file.read_text(encoding="utf-8"))
+        analysis = kept if kept["runs"] == fingerprint(runs) else None
+    file = out / "names.json"
+    names = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+    scores = tabulate(runs, analysis, METRIC)
     apart = (scores - scores.iloc[0]).iloc[1:].dropna(how="all")
     differences = {model: row.dropna().tolist() for model, row in apart.iterrows()}
     variants = max(len(scores), len(planned)) - 1
@@ -79,11 +81,6 @@ def write(out: Path, plan: Plan | None, scratch: Path, reference: str = "") -> s
     if variants:
         write_atomic(out / "differences.png", plot(table, differences, "seeds and images" if analysis else "seeds"))
     return text
-
-
-def _read_json(file: Path) -> dict[str, Any]:
-    """Return what a JSON file holds, nothing if it is not there."""
-    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
 
 
 def select_runs(found: Runs, reference: str) -> Runs:
@@ -108,7 +105,7 @@ def analyse(runs: Runs, scratch: Path, groups: str | None) -> dict[str, Any] | N
     parts: dict[tuple[str, int], list[Detections]] = {}
     for run in runs:
         model, seed = model_of(run), run["seed"]
-        folder = scratch / f"{run_name(model, seed, run.get('fold'))}-{records.digest(run.get('binding'))[:10]}"
+        folder = scratch / records.folder_name(model, seed, run.get("fold"), run.get("binding"))
         try:
             parts.setdefault((model, seed), []).append(Detections(**np.load(folder / DETECTIONS)))
         except (OSError, ValueError, TypeError, zipfile.BadZipFile):  # missing or not whole

@@ -119,7 +119,7 @@ def digest_data(data: str, splits: Sequence[str]) -> str:
 def run(task: Task, command: str) -> dict[str, Any]:
     """Train, or go on where an earlier process was stopped; return the record, with figures of the last checkpoint."""
     import_layers(task.layers)
-    folder, start = Path(task.folder), time.monotonic()
+    start, folder = time.monotonic(), Path(task.folder)
     with records.claim(folder, "run folder"):
         last = train(task, folder)
         settings = {key: task.recipe[key] for key in ("data", *VALIDATED) if key in task.recipe}
