@@ -223,13 +223,12 @@ def test_ultralytics_counts_convolutions_with_computed_weights(cls):
 def test_the_command_writes_what_it_prints_and_overwrites_nothing(command, mistake, tmp_path):
     status, printed, error = command("sgdm", "baselines", "yolov8n.yaml", f"out={tmp_path}")
     assert status == 0, error
-    lines = [line.split() for line in printed.splitlines()[-7:]]
-    assert [line[0] for line in lines] == ["stock", "sgdm", *CLASSES]
-    for name, *cells in lines[2:]:
-        file = tmp_path / f"yolov8n-{name}.yaml"
-        model = YOLO(file).model
-        assert f"{count_parameters(model):,} {count_parameters(model) - 3_157_200:+,}" in " ".join(cells)
-        assert rows(YOLO(file.name).model.yaml) == rows(model.yaml)  # the name needs no file
+    lines = printed.splitlines()[-7:]
+    assert [line.split()[0] for line in lines] == ["stock", "sgdm", *CLASSES]
+    for name, line in zip(CLASSES, lines[2:], strict=True):
+        model = YOLO(tmp_path / f"yolov8n-{name}.yaml").model
+        assert f"{count_parameters(model):,} {count_parameters(model) - 3_157_200:+,}" in " ".join(line.split())
+        assert rows(YOLO(f"yolov8n-{name}.yaml").model.yaml) == rows(model.yaml)  # the name needs no file
     text = (tmp_path / "yolov8n-condconv.yaml").read_text()
     assert text.startswith("# yolov8n.yaml: ResidualCondConv behind C2f in layers 9, 23, ratio ")
     assert "exist and are left as they are" in mistake("baselines", "yolov8n.yaml", f"out={tmp_path}")

@@ -42,7 +42,7 @@ def test_results_over_ray_are_those_without_it_and_a_run_that_fails_is_reported(
         ours = [p for p in psutil.process_iter(["cmdline"]) if folder in " ".join(p.info["cmdline"] or ())]
         assert psutil.wait_procs(ours, timeout=30)[1] == []
     assert done.returncode == 1, done.stdout + done.stderr
-    assert "blocked-0: failed" in done.stdout and "cannot be written: " in done.stdout
+    assert "blocked-0: failed" in done.stdout
     assert done.stderr.splitlines()[-1] == "error: 1 run failed: blocked-0; fix what their logs say"
     assert {file.name for file in (project / "ray").glob("*-*.json")} == {"tiny-0.json", "tiny-sgdm-0.json"}
     for file in (project / "ray").glob("*-*.json"):

@@ -8,6 +8,9 @@ from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
+import filelock
+from ultralytics.cfg import get_cfg
+
 from ..errors import ConfigError, import_extra, pluralize
 from ..files import write_atomic
 from . import plan as plans
@@ -15,7 +18,7 @@ from . import records, report
 from .folds import SPLITS, write_folds
 from .plan import Plan
 from .runners import run_in_processes, run_over_ray
-from .train import Task, bind, check_settings, digest_data, import_layers, load_model
+from .train import Task, bind, digest_data, import_layers, load_model
 
 EXTRAS = ("scipy.stats", "statsmodels.stats.power", "pandas", "sklearn.model_selection")
 OURS = ("model", "data", "seed", "split", "cfg", "project", "name", "resume", "mode", "task", "plots", "exist_ok")
@@ -83,7 +86,10 @@ def compare(
     for variant in planned.models:
         _check(variant.model, {**planned.recipe, **variant.recipe}, ray)
     own = scratch / out.resolve().name
-    with records.claim(own, "scratch"):
+    with records.wrap_errors(f"scratch={own} cannot be written, or is in use by another process"):
+        own.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(own / ".lock").acquire(timeout=0)
+    with held:
         tasks = _list_tasks(planned, absolute, own)
         records.make_folder(out)
         _check_kept(out, planned, tasks, plan)
@@ -101,7 +107,8 @@ def _check(model: str, recipe: Mapping[str, Any], ray: str | None) -> None:
     """Raise ConfigError unless a model is the YAML of a detector and Ultralytics' trainer takes its recipe."""
     if ours := [key for key in recipe if key in OURS]:
         raise ConfigError(f"{ours[0]}= is not for a recipe, it is the same or set for all runs")
-    check_settings(recipe)
+    with records.wrap_errors("Ultralytics"):
+        get_cfg(overrides=dict(recipe))
     if ray and recipe.get("device", "cpu") != "cpu":
         raise ConfigError("with ray= each run has the GPU that Ray gives it: leave device= out, or say device=cpu")
     if Path(model).suffix == ".pt":

@@ -19,6 +19,7 @@ from typing import Any
 import cv2
 import numpy as np
 from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
 from ultralytics.data import BaseDataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.validator import BaseValidator
@@ -29,7 +30,7 @@ from . import records, statistics
 from .folds import list_images
 from .records import METRIC
 from .statistics import Estimate
-from .train import check_settings, digest_data, load_model
+from .train import digest_data, load_model
 
 TASKS = ("detect", "segment", "pose", "obb")  # those with a mAP of boxes
 DEVIATIONS: list[float] = [4, 8, 16, 32]
@@ -156,7 +157,8 @@ def noise(
     if any(not 0 < value < np.inf for values in strengths.values() for value in values):
         raise ConfigError("strengths must be above 0")
     settings = {"data": data, "imgsz": imgsz, **settings}
-    check_settings(settings)
+    with records.wrap_errors("Ultralytics"):
+        get_cfg(overrides=settings)
     split = settings.get("split", "val")
     with records.wrap_errors(f"data={data}, split={split}"):
         spec = check_det_dataset(data)

@@ -14,7 +14,6 @@ from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 import ultralytics
 from ultralytics.utils.torch_utils import get_cpu_info
@@ -86,11 +85,7 @@ def model_of(record: Mapping[str, Any]) -> str:
 
 
 def read_runs(out: Path) -> dict[str, dict[str, Any]]:
-    """Return the records of runs in a folder by their names, of this version or an older one.
-
-    Raises:
-        ConfigError: If a file cannot be read, or lacks what every record has.
-    """
+    """Return the records in a folder by their names, also of older versions; raise ConfigError for other files."""
     found = {}
     for file in sorted(out.glob("*-*.json")):
         with wrap_errors(f"{file} is not a record of this command; move it away, or choose another out="):
@@ -111,17 +106,7 @@ def wrap_errors(what: str) -> Iterator[None]:
         raise ConfigError(f"{what}: {one_line(e)}") from e
 
 
-def make_folder(folder: Path, name: str = "out") -> None:
-    """Make the folder that an option names; raise ConfigError if it cannot be made."""
-    with wrap_errors(f"{name}={folder} cannot be written"):
-        folder.mkdir(parents=True, exist_ok=True)
-
-
-@contextlib.contextmanager
-def claim(folder: Path, name: str = "out") -> Iterator[None]:
-    """Hold a folder for this process, so that two commands never mix their results; raise ConfigError if it is held."""
-    make_folder(folder, name)
-    with wrap_errors(f"{name}={folder} is in use by another process, or cannot be written"):
-        held = filelock.FileLock(folder / ".lock").acquire(timeout=0)
-    with held:
-        yield
+def make_folder(out: Path) -> None:
+    """Make a folder of results; raise ConfigError if it cannot be made."""
+    with wrap_errors(f"out={out} cannot be written"):
+        out.mkdir(parents=True, exist_ok=True)

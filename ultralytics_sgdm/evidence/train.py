@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 from ultralytics import YOLO
-from ultralytics.cfg import get_cfg
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn import tasks
@@ -75,12 +74,6 @@ def load_model(name: str, kinds: Sequence[str] = ("detect",)) -> YOLO:
     return yolo
 
 
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError unless Ultralytics has these arguments and takes their values."""
-    with records.wrap_errors("Ultralytics"):
-        get_cfg(overrides=dict(settings))
-
-
 def bind(model: str, recipe: Mapping[str, Any], bf16: bool, data: str) -> dict[str, str]:
     """Return checksums of all that decides a run's figures but its seed.
 
@@ -120,14 +113,13 @@ def run(task: Task, command: str) -> dict[str, Any]:
     """Train, or go on where an earlier process was stopped; return the record, with figures of the last checkpoint."""
     import_layers(task.layers)
     start, folder = time.monotonic(), Path(task.folder)
-    with records.claim(folder, "run folder"):
-        last = train(task, folder)
-        settings = {key: task.recipe[key] for key in ("data", *VALIDATED) if key in task.recipe}
-        if settings.get("batch", 1) < 1:  # a share of the GPU's memory, or -1: what fits a training
-            del settings["batch"]
-        metrics, detections = evaluate(last, settings, folder)
-        np.savez_compressed(folder / DETECTIONS, **detections._asdict())
-        rows = import_extra("pandas", "compare").read_csv(folder / "results.csv").to_dict("records")
+    last = train(task, folder)
+    settings = {key: task.recipe[key] for key in ("data", *VALIDATED) if key in task.recipe}
+    if settings.get("batch", 1) < 1:  # a share of the GPU's memory, or -1: what fits a training
+        del settings["batch"]
+    metrics, detections = evaluate(last, settings, folder)
+    np.savez_compressed(folder / DETECTIONS, **detections._asdict())
+    rows = import_extra("pandas", "compare").read_csv(folder / "results.csv").to_dict("records")
     untrained, box = YOLO(task.model).model, metrics.box
     by_class = zip(box.ap_class_index.tolist(), box.ap, box.ap50, strict=True)
     return {
