@@ -1,8 +1,9 @@
 """Baselines: five published modules at the places of SGDM, as registered layers. They need the extra `compare`.
 
-Attention (CBAM, CoordAttention) multiplies the block's output, as in its paper. Dynamic convolutions (CondConv, ODConv,
-RFAConv) stand in SGDM's residual branch: the dense 3x3 convolution of their paper with its settings, with the narrowest
-razor that gives them SGDM's parameters or more. So compare accuracy at the same size, and times with that in mind.
+Attention (CBAM, CoordAttention) multiplies the block's output, as in its paper, and costs what it costs there. Dynamic
+convolutions (CondConv, ODConv, RFAConv) are placed inside SGDM's residual branch: the dense 3x3 convolution of their
+paper with its settings, with the narrowest razor that gives them SGDM's parameters or more. So compare their accuracy
+at the same size, and their times with that in mind.
 """
 
 from __future__ import annotations
@@ -56,7 +57,8 @@ class CoordAttention(coord_attn.CoordAttn):
 class Residual(nn.Module):
     """SGDM's residual branch around another `convolution`, a class built with its channels; starts as the identity.
 
-    So what differs is the convolution alone. The razor keeps `c1 / ratio` features, rounded; c2 must be c1.
+    So what differs is the convolution, not the residual path around it or the start of training. The razor keeps
+    `c1 / ratio` features, rounded; c2 must be c1, else a ValueError is raised.
     """
 
     convolution: type[nn.Module]
@@ -77,7 +79,10 @@ class Residual(nn.Module):
 
 
 class RoutedConv2d(layers.CondConv2d):
-    """CondConv of n experts, routed by sigmoid(linear(mean over (H, W))). Yang et al., arXiv 1904.04971, by timm."""
+    """CondConv of n experts with the paper's routing, sigmoid(linear(mean over (H, W))).
+
+    Yang et al., arXiv 1904.04971, by timm.
+    """
 
     def __init__(self, c: int, k: int = 3, n: int = 4) -> None:
         super().__init__(c, c, k, num_experts=n)

@@ -21,19 +21,18 @@ from .records import digest, wrap_errors
 SPLITS = ("train", "val", "test")
 
 
-def list_images(spec: Mapping[str, Any], split: str) -> list[Path]:
-    """Return the images of a split of what `check_det_dataset` returns, by name; none if `test` is not there."""
+def list_images(spec: Mapping[str, Any], split: str) -> list[tuple[Path, Path]]:
+    """Return the images of a split of what `check_det_dataset` returns, by name, and where their labels would be.
+
+    There are none if `test` does not exist.
+    """
     paths = [spec[split]] if isinstance(spec.get(split), str) else spec.get(split) or []
     if not paths or (split == "test" and not all(Path(path).exists() for path in paths)):
         return []
     reader = BaseDataset.__new__(BaseDataset)
     reader.prefix, reader.fraction = "", 1.0
-    return sorted(map(Path, reader.get_img_files(paths)))
-
-
-def find_labels(images: Sequence[Path]) -> list[Path]:
-    """Return where the label file of each image is, if it has one."""
-    return [Path(label) for label in img2label_paths(list(map(str, images)))]
+    files = sorted(map(Path, reader.get_img_files(paths)))
+    return list(zip(files, map(Path, img2label_paths(list(map(str, files)))), strict=True))
 
 
 def group_of(name: str, pattern: str | None) -> str:
@@ -61,12 +60,13 @@ def write_folds(data: str, k: int, pattern: str | None, folder: Path) -> list[Pa
         return yamls
     shutil.rmtree(folder, ignore_errors=True)  # of a stopped command
     spec = check_det_dataset(data)
-    files = sorted({file for split in SPLITS for file in list_images(spec, split)})
+    found = sorted({pair for split in SPLITS for pair in list_images(spec, split)})
+    files, labels = zip(*found, strict=True)
     stems = Counter(file.stem for file in files)
     names = [file.name if stems[file.stem] == 1 else f"{file.parent.name}-{file.name}" for file in files]
     if len({Path(name).stem for name in names}) < len(names):
         raise ConfigError(f"folds= needs images of different names, which those of {data} have not")
-    fold, labels = assign(names, k, pattern), find_labels(files)
+    fold = assign(names, k, pattern)
     others = {key: value for key, value in spec.items() if key not in ("path", "minival", "yaml_file", *SPLITS)}
     for i, target in enumerate(yamls):
         for name, file, label, part in zip(names, files, labels, fold, strict=True):

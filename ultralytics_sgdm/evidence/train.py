@@ -27,7 +27,7 @@ from ..files import sha256
 from ..nn import registry
 from . import records
 from .evaluation import evaluate
-from .folds import find_labels, list_images
+from .folds import list_images
 from .records import METRIC
 
 DETECTIONS = "detections.npz"
@@ -103,8 +103,7 @@ def digest_data(data: str, splits: Sequence[str]) -> str:
         spec = check_det_dataset(data)
         content: list[Any] = [{str(k): v for k, v in spec["names"].items()}]
         for split in splits:
-            files = list_images(spec, split)
-            for file, label in zip(files, find_labels(files), strict=True):
+            for file, label in list_images(spec, split):
                 content.append([split, file.name, file.stat().st_size, label.read_text() if label.exists() else None])
         return records.digest(content)
 
