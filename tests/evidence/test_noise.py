@@ -170,7 +170,7 @@ def test_nothing_in_a_checkpoint_is_executed_under_safe_load(shell, project):
     script = (
         "from pathlib import Path\nfrom ultralytics_sgdm.evidence.train import Task, train\n"
         "recipe = {'data': 'data.yaml', 'epochs': 1, 'imgsz': 64, 'batch': 2, 'workers': 0, 'device': 'cpu'}\n"
-        "train(Task('tiny', 'tiny.yaml', 0, None, recipe, False, [], 'run', {}), Path('run').resolve())\n"
+        "train(Task('tiny-0', 'tiny', 'tiny.yaml', 0, None, recipe, False, [], 'run', {}), Path('run').resolve())\n"
     )
     Path("run/weights").mkdir(parents=True)
     shutil.copy("evil.pt", "run/weights/last.pt")

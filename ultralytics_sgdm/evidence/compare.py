@@ -131,8 +131,9 @@ def _list_tasks(plan: Plan, layers: list[str], scratch: Path) -> list[Task]:
         recipe = {**plan.recipe, **variant.recipe, "data": file}
         with records.wrap_errors(f"pretrained={recipe.get('pretrained')}"):
             binding = bind(variant.model, recipe, plan.bf16, checksum)
-        folder = str(scratch.resolve() / records.folder_name(variant.name, seed, fold, binding))
-        tasks.append(Task(variant.name, variant.model, seed, fold, recipe, plan.bf16, layers, folder, binding))
+        name = records.run_name(variant.name, seed, fold)
+        folder = str(scratch.resolve() / f"{name}-{records.digest(binding)[:10]}")
+        tasks.append(Task(name, variant.name, variant.model, seed, fold, recipe, plan.bf16, layers, folder, binding))
     return tasks
 
 

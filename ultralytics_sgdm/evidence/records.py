@@ -74,11 +74,6 @@ def run_name(model: str, seed: int, fold: int | None = None) -> str:
     return f"{model}-{seed}" + ("" if fold is None else f"-fold{fold}")
 
 
-def folder_name(model: str, seed: int, fold: int | None, binding: Mapping[str, str] | None) -> str:
-    """Return the name of the folder of a run's own files, another for each binding."""
-    return f"{run_name(model, seed, fold)}-{digest(binding)[:10]}"
-
-
 def model_of(record: Mapping[str, Any]) -> str:
     """Return what the model of a record is called; the key `arm` is that of the first releases."""
     return record.get("arm", Path(record["model"]).stem)

@@ -105,7 +105,8 @@ def analyse(runs: Runs, scratch: Path, groups: str | None) -> dict[str, Any] | N
     parts: dict[tuple[str, int], list[Detections]] = {}
     for run in runs:
         model, seed = model_of(run), run["seed"]
-        folder = scratch / records.folder_name(model, seed, run.get("fold"), run.get("binding"))
+        name = records.run_name(model, seed, run.get("fold"))
+        folder = scratch / f"{name}-{records.digest(run.get('binding'))[:10]}"
         try:
             parts.setdefault((model, seed), []).append(Detections(**np.load(folder / DETECTIONS)))
         except (OSError, ValueError, TypeError, zipfile.BadZipFile):  # missing or not whole

@@ -39,6 +39,7 @@ VALIDATED = ("imgsz", "batch", "workers", "device", "max_det", "conf", "iou", "a
 class Task:
     """A run that is to be done."""
 
+    name: str  # of its record
     arm: str  # name of the model in records and tables
     model: str  # YAML
     seed: int
@@ -47,12 +48,7 @@ class Task:
     bf16: bool
     layers: list[str]  # Python files that register layers
     folder: str  # of the run's own files
-    binding: dict[str, str]  # checksums of all that decides the figures
-
-    @property
-    def name(self) -> str:
-        """Name of the run's record."""
-        return records.run_name(self.arm, self.seed, self.fold)
+    binding: dict[str, str]  # what `bind` returns
 
 
 def import_layers(files: Sequence[str]) -> list[str]:
