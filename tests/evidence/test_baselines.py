@@ -5,6 +5,7 @@ import importlib
 import pickle
 from pathlib import Path
 
+import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -68,15 +69,12 @@ def test_pickles_of_0_2_0_find_their_modules(module):
 # Slow references, one position and one sample at a time, in double precision
 
 
-def each_position(x):
-    return ((b, i, j) for b in range(len(x)) for i in range(x.shape[2]) for j in range(x.shape[3]))
-
-
 def norm(bn, x):
     """BatchNorm in evaluation mode of (B, C, H, W), as its definition says."""
-    shape = (1, -1, 1, 1)
-    x = (x - bn.running_mean.reshape(shape)) / (bn.running_var.reshape(shape) + bn.eps).sqrt()
-    return x * bn.weight.reshape(shape) + bn.bias.reshape(shape)
+    mean, variance, weight, bias = (
+        p.reshape(1, -1, 1, 1) for p in (bn.running_mean, bn.running_var, bn.weight, bn.bias)
+    )
+    return (x - mean) / (variance + bn.eps).sqrt() * weight + bias
 
 
 def patch(x, b, i, j, k):
@@ -88,7 +86,7 @@ def patch(x, b, i, j, k):
 def convolve(x, weights, k):
     """Convolve each sample with a kernel of its own, of shape (c2, c1, k, k)."""
     y = torch.zeros(len(x), weights[0].shape[0], *x.shape[2:], dtype=x.dtype)
-    for b, i, j in each_position(x):
+    for b, i, j in np.ndindex(len(x), *x.shape[2:]):
         y[b, :, i, j] = (weights[b] * patch(x, b, i, j, k)).sum((1, 2, 3))
     return y
 
@@ -135,10 +133,10 @@ def reference_rfaconv(conv, x):
     feature = conv.feature.conv.weight.reshape(c, k * k, k, k)
     weigh = conv.weigh.weight.reshape(c, k * k)
     raw = torch.zeros(b, c, k * k, h, w, dtype=x.dtype)
-    for s, i, j in each_position(x):
+    for s, i, j in np.ndindex(b, h, w):
         raw[s, :, :, i, j] = (feature * patch(x, s, i, j, k)[:, None]).sum((2, 3))
     field = norm(conv.feature.bn, raw.flatten(1, 2)).relu().reshape(raw.shape)
-    for s, i, j in each_position(x):
+    for s, i, j in np.ndindex(b, h, w):
         logits = weigh * patch(x, s, i, j, k).mean((1, 2))[:, None]
         attention = logits.exp() / logits.exp().sum(1, keepdim=True)
         tile = (attention * field[s, :, :, i, j]).reshape(c, k, k)

@@ -9,7 +9,7 @@ import sys
 import threading
 import time
 from collections.abc import Mapping, Sequence
-from concurrent.futures import Future, ThreadPoolExecutor, as_completed
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -23,16 +23,17 @@ ALONE = {"OMP_NUM_THREADS": "1"}  # runs side by side share no core
 
 def collect(pending: Mapping[Future[dict[str, Any]], Task], out: Path) -> list[str]:
     """Write the record of each run that is done, with a line of progress; return the names of those that failed."""
-    failed, start = [], time.monotonic()
-    for done, future in enumerate(as_completed(pending), 1):
-        name = pending[future].name
-        left = (time.monotonic() - start) / 60 / done * (len(pending) - done)
-        try:
-            records.write(future.result(), out / f"{name}.json")
-            print(f"{name}: done, {done} of {len(pending)}, about {left:.0f} min left", flush=True)
-        except Exception as e:  # whatever a training raises
-            print(f"{name}: failed: {str(e).strip().splitlines()[-1]}", flush=True)
-            failed.append(name)
+    failed, left, start = [], dict(pending), time.monotonic()
+    while left:
+        for future in wait(left, 1, FIRST_COMPLETED).done:  # a second at a time: Ctrl-C may reach another thread
+            name = left.pop(future).name
+            minutes = (time.monotonic() - start) / 60 / (len(pending) - len(left)) * len(left)
+            try:
+                records.write(future.result(), out / f"{name}.json")
+                print(f"{name}: done, {len(left)} left, about {minutes:.0f} min", flush=True)
+            except Exception as e:  # whatever a training raises
+                print(f"{name}: failed: {str(e).rstrip().rpartition(chr(10))[2]}", flush=True)
+                failed.append(name)
     return failed
 
 
@@ -54,8 +55,9 @@ def run_in_processes(tasks: Sequence[Task], out: Path, jobs: int, command: str) 
     try:
         return collect({pool.submit(run_one, task): task for task in tasks}, out)
     finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # else the next run starts as this one ends
         os.close(writer)
-        pool.shutdown(cancel_futures=True)
+        pool.shutdown()
         os.close(reader)
 
 
