@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable, Sequence
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import torch
@@ -23,6 +24,7 @@ from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.torch_utils import get_flops
 
 from ..errors import ConfigError, import_extra
+from ..placing.outline import count_parameters
 from . import records
 from .train import import_layers, load_model
 
@@ -45,8 +47,8 @@ def time_in_turn(calls: Sequence[Callable[[], object]], rounds: int, device: tor
         calls[j]()
         times[i, j] = 1000 * (clock(device) - start)
     times = times[WARM_UP:]
-    medians = zip(np.median(times, 0), np.median(times / times[:, :1], 0), strict=True)
-    return [{"ms": round(float(ms), 2), "ratio": round(float(ratio), 4)} for ms, ratio in medians]
+    medians, ratios = np.median(times, 0), np.median(times / times[:, :1], 0)
+    return [{"ms": round(ms, 2), "ratio": round(r, 4)} for ms, r in zip(medians.tolist(), ratios.tolist(), strict=True)]
 
 
 def export_onnx(name: str, imgsz: int, folder: Path) -> Callable[[Tensor], object]:
@@ -95,24 +97,23 @@ def measure_memory(step: Callable[[], None], device: torch.device) -> float:
     return max(itertools.accumulate(change for _, change in changes)) / 2**20
 
 
-def measure(names: Sequence[str], imgsz: int, batch: int, rounds: int, x: Tensor) -> list[dict]:
+def measure(names: Sequence[str], imgsz: int, batch: int, rounds: int, x: Tensor) -> list[dict[str, Any]]:
     """Return a row of figures for each model, on the device of the image `x`."""
-    models = [YOLO(name).model for name in names]
-    figures: dict[str, list] = {
-        "model": list(names),
-        "parameters": [sum(p.numel() for p in model.parameters()) for model in models],
-        "gflops": [round(get_flops(model, imgsz), 3) for model in models],
-    }
     with tempfile.TemporaryDirectory() as folder, torch.inference_mode():
         calls = [partial(YOLO(name).model.eval().fuse(verbose=False).to(x.device), x) for name in names]
-        figures["pytorch"] = time_in_turn(calls, rounds, x.device)
+        inference = time_in_turn(calls, rounds, x.device)
         calls = [partial(export_onnx(name, imgsz, Path(folder)), x.cpu()) for name in names]
-        figures["onnxruntime"] = time_in_turn(calls, rounds, torch.device("cpu"))
+        exported = time_in_turn(calls, rounds, torch.device("cpu"))
     steps = [build_step(name, imgsz // 2, batch, x.device) for name in names]
     peaks = [measure_memory(step, x.device) for step in steps]
-    figures["training_step"] = time_in_turn(steps, max(3, rounds // 2), x.device)
-    figures["training_memory"] = [{"MiB": round(p), "ratio": round(p / peaks[0], 4)} for p in peaks]
-    return [dict(zip(figures, row, strict=True)) for row in zip(*figures.values(), strict=True)]
+    training = time_in_turn(steps, max(3, rounds // 2), x.device)
+    rows = []
+    for i, name in enumerate(names):
+        model = YOLO(name).model
+        row = {"model": name, "parameters": count_parameters(model), "gflops": round(get_flops(model, imgsz), 3)}
+        row |= {"pytorch": inference[i], "onnxruntime": exported[i], "training_step": training[i]}
+        rows.append(row | {"training_memory": {"MiB": round(peaks[i]), "ratio": round(peaks[i] / peaks[0], 4)}})
+    return rows
 
 
 def benchmark(
@@ -136,34 +137,26 @@ def benchmark(
         out: JSON file to write.
 
     Raises:
-        ConfigError: If a model, a size or the device is not available, or OUT exists.
+        ConfigError: If a model, a size or the device is not available.
     """
     for module in ("onnx", "onnxruntime"):
         import_extra(module, "export")
-    if not models or batch < 1 or rounds < 1 or imgsz < 1:
+    if not models or min(batch, rounds, imgsz) < 1:
         raise ConfigError("name the models, the one to compare with first; batch=, rounds= and imgsz= are 1 or more")
-    if out and out.exists():
-        raise ConfigError(f"out={out} exists; choose another file")
     with records.wrap_errors(f"device={device} is not available"):
         x = torch.rand(1, 3, imgsz, imgsz, device=device)
-        x.sum().item()
     import_layers(layers or ())
     for name in models:
         if imgsz % (multiple := 2 * int(load_model(name).model.stride.max())):
             raise ConfigError(f"imgsz={imgsz} must be a multiple of {multiple}: a training step takes half")
     if out:
-        records.writable(out.parent)
-    threads = torch.get_num_threads()
+        records.make_folder(out.parent)
     torch.set_num_threads(1)
-    try:
-        rows = measure(models, imgsz, batch, rounds, x)
-        if out:
-            settings = {"imgsz": imgsz, "training_imgsz": imgsz // 2, "training_batch": batch, "rounds": rounds}
-            records.write({**records.describe_run(device), "settings": settings, "rows": rows}, out)
-    finally:
-        torch.set_num_threads(threads)
+    rows = measure(models, imgsz, batch, rounds, x)
+    if out:
+        settings = {"imgsz": imgsz, "training_imgsz": imgsz // 2, "training_batch": batch, "rounds": rounds}
+        records.write({**records.describe_run(device), "settings": settings, "rows": rows}, out)
     for row in rows:
         print(f"{row['model']}: {row['parameters']:,} parameters, {row['gflops']:.2f} GFLOPs")
-        for kind, cost in row.items():
-            if isinstance(cost, dict):
-                print(f"  {kind:<16}{' '.join(f'{value} {unit}' for unit, value in cost.items())}")
+        for kind in ("pytorch", "onnxruntime", "training_step", "training_memory"):
+            print(f"  {kind:<16}{' '.join(f'{value} {unit}' for unit, value in row[kind].items())}")

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import itertools
 import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
+
+import filelock
+from ultralytics.cfg import get_cfg
 
 from ..errors import ConfigError, import_extra, pluralize
 from ..files import write_atomic
@@ -14,7 +18,7 @@ from . import records, report
 from .folds import SPLITS, write_folds
 from .plan import Plan
 from .runners import run_in_processes, run_over_ray
-from .train import Task, bind, check_settings, digest_data, import_layers, load_model
+from .train import Task, bind, digest_data, import_layers, load_model
 
 EXTRAS = ("scipy.stats", "statsmodels.stats.power", "pandas", "sklearn.model_selection")
 OURS = ("model", "data", "seed", "split", "cfg", "project", "name", "resume", "mode", "task", "plots", "exist_ok")
@@ -63,6 +67,8 @@ def compare(
     """
     for module in EXTRAS:
         import_extra(module, "compare")
+    if ray:
+        import_extra("ray", "ray")
     command = records.command_line()
     if plan:
         if models or data or seeds or folds or groups or bf16 or layers or recipe:
@@ -70,97 +76,84 @@ def compare(
         planned = plans.read(plan)
         command += f" (plan at {plans.find_commit(plan)})"
     elif models and data:
-        given: dict[str, Any] = {"models": list(models), "data": data, "recipe": recipe, "folds": folds}
-        given |= {"seeds": [0, 1, 2] if seeds is None else seeds, "groups": groups, "bf16": bf16}
+        given = {"models": list(models), "data": data, "recipe": recipe, "folds": folds, "groups": groups, "bf16": bf16}
         unplanned = {"question": "", "better": 0, "equal": 0, "stop": ""}
-        planned = plans.build({**given, **unplanned, "layers": layers or []})
+        planned = plans.build({**given, **unplanned, "seeds": seeds or [0, 1, 2], "layers": layers or []})
     else:
         example = "yolo sgdm compare yolov8n.yaml yolov8n-sgdm.yaml data=my.yaml ..."
         raise ConfigError(f"name the models, and the dataset with data=: {example}")
-    if jobs < 1:
-        raise ConfigError("jobs= must be 1 or more")
-    _check_recipes([{**planned.recipe, **variant.recipe} for variant in planned.models], ray)
     absolute = import_layers(planned.layers)
-    for model in dict.fromkeys(variant.model for variant in planned.models):
-        if Path(model).suffix not in (".yaml", ".yml"):
-            raise ConfigError(f"{model} is not the YAML of a detector; weights are named with pretrained=")
-        load_model(model)
+    for variant in planned.models:
+        _check(variant.model, {**planned.recipe, **variant.recipe}, ray)
     own = scratch / out.resolve().name
-    with records.claim(own, "scratch"):
-        tasks = _list_tasks(planned, _read_data(planned, own), absolute, own)
-        with records.claim(out):
-            _check_kept(out, planned, tasks, plan)
-            left = [(task, file) for task in tasks if not (file := out / f"{task.name}.json").exists()]
-            try:
-                failed = run_over_ray(left, ray, command) if ray and left else run_in_processes(left, jobs, command)
-            except KeyboardInterrupt:
-                done = f"{len(tasks) - sum(not file.exists() for _, file in left)} of {len(tasks)} runs are done"
-                print(f"stopped: {done}; the same command goes on from here", file=sys.stderr)
-                raise
-            if failed:
-                names = ", ".join(failed)
-                print(
-                    f"error: {pluralize(len(failed), 'run')} failed: {names}; fix what their logs say", file=sys.stderr
-                )
-                return 1
-            print(report.write(out, planned, own))
+    with records.wrap_errors(f"scratch={own} cannot be written, or is in use by another process"):
+        own.mkdir(parents=True, exist_ok=True)
+        held = filelock.FileLock(own / ".lock").acquire(timeout=0)
+    with held:
+        tasks = _list_tasks(planned, absolute, own)
+        records.make_folder(out)
+        _check_kept(out, planned, tasks, plan)
+        left = [task for task in tasks if not (out / f"{task.name}.json").exists()]
+        failed = run_over_ray(left, out, ray, command) if ray else run_in_processes(left, out, jobs, command)
+    if failed:
+        runs = f"{pluralize(len(failed), 'run')} failed: {', '.join(failed)}"
+        print(f"error: {runs}; fix what their logs say", file=sys.stderr)
+        return 1
+    print(report.write(out, planned, own))
     return 0
 
 
-def _check_recipes(recipes: Sequence[Mapping[str, Any]], ray: str | None) -> None:
-    """Raise ConfigError unless Ultralytics' trainer takes the recipe of every model."""
-    for recipe in recipes:
-        if ours := [key for key in recipe if key in OURS]:
-            raise ConfigError(f"{ours[0]}= is not for a recipe, it is the same or set for all runs")
-        check_settings(recipe)
-    if ray:
-        import_extra("ray", "ray")
-        if any(recipe.get("device", "cpu") != "cpu" for recipe in recipes):
-            raise ConfigError("with ray= each run has the GPU that Ray gives it: leave device= out, or say device=cpu")
+def _check(model: str, recipe: Mapping[str, Any], ray: str | None) -> None:
+    """Raise ConfigError unless a model is the YAML of a detector and Ultralytics' trainer takes its recipe."""
+    if ours := [key for key in recipe if key in OURS]:
+        raise ConfigError(f"{ours[0]}= is not for a recipe, it is the same or set for all runs")
+    with records.wrap_errors("Ultralytics"):
+        get_cfg(overrides=dict(recipe))
+    if ray and recipe.get("device", "cpu") != "cpu":
+        raise ConfigError("with ray= each run has the GPU that Ray gives it: leave device= out, or say device=cpu")
+    if Path(model).suffix == ".pt":
+        raise ConfigError(f"{model} is not the YAML of a detector; weights are named with pretrained=")
+    load_model(model)
 
 
-def _read_data(plan: Plan, scratch: Path) -> dict[str, str]:
-    """Return the YAML of each fold, or that of the dataset, with its checksum."""
-    yamls = [plan.data]
+def _list_tasks(plan: Plan, layers: list[str], scratch: Path) -> list[Task]:
+    """Return the runs of a plan, seeds in turn over all folds and models; what they read is read once."""
+    yamls: list[str] = [plan.data]
+    folds: list[int | None] = [None]
     if plan.folds:
         every = digest_data(plan.data, SPLITS)
         name = records.digest([str(Path(plan.data).resolve()), every, plan.folds, plan.groups])[:8]
         yamls = [str(y) for y in write_folds(plan.data, plan.folds, plan.groups, scratch / f"folds-{name}")]
-    return {file: digest_data(file, ("train", "val")) for file in yamls}
-
-
-def _list_tasks(plan: Plan, data: Mapping[str, str], layers: list[str], scratch: Path) -> list[Task]:
-    """Return the runs of a plan, seeds in turn over all models."""
+        folds = list(range(plan.folds))
+    data = [(fold, file, digest_data(file, ("train", "val"))) for fold, file in zip(folds, yamls, strict=True)]
     tasks = []
-    for seed in plan.seeds:
-        for i, (file, checksum) in enumerate(data.items()):
-            for variant in plan.models:
-                recipe, fold = {**plan.recipe, **variant.recipe, "data": file}, i if plan.folds else None
-                with records.wrap_errors(f"pretrained={recipe.get('pretrained')}"):
-                    binding = bind(variant.model, recipe, plan.bf16, checksum)
-                name = f"{records.run_name(variant.name, seed, fold)}-{records.digest(binding)[:10]}"
-                folder = str((scratch / name).resolve())
-                tasks.append(Task(variant.name, variant.model, seed, fold, recipe, plan.bf16, layers, folder, binding))
+    for seed, (fold, file, checksum), variant in itertools.product(plan.seeds, data, plan.models):
+        recipe = {**plan.recipe, **variant.recipe, "data": file}
+        with records.wrap_errors(f"pretrained={recipe.get('pretrained')}"):
+            binding = bind(variant.model, recipe, plan.bf16, checksum)
+        name = records.run_name(variant.name, seed, fold)
+        folder = str(scratch.resolve() / f"{name}-{records.digest(binding)[:10]}")
+        tasks.append(Task(name, variant.name, variant.model, seed, fold, recipe, plan.bf16, layers, folder, binding))
     return tasks
 
 
 def _check_kept(out: Path, plan: Plan, tasks: Sequence[Task], file: Path | None) -> None:
     """Raise ConfigError unless all records in a folder can stand beside what is to be done; keep the plan beside them.
 
-    A record of one of these runs, or of another seed of such a model, has the same binding; one of another model,
-    compared before, the same but for its model and code. A plan has its own runs alone.
+    A record has the binding of the run that is most like it: of its fold and model, or else of a model compared with
+    it, which may differ in its model and code. A plan has its own runs alone.
     """
     names = {task.name for task in tasks}
     for name, record in records.read_runs(out).items():
-        if plan.question and name not in names:
+        if file and name not in names:
             raise ConfigError(f"{out} holds {name}, which is not in the plan; choose another out=")
-        beside = [task for task in tasks if task.fold == record.get("fold")]
-        if not beside:
-            raise ConfigError(f"{out / name}.json was made with another folds=; choose another out=")
-        own = [task for task in beside if task.arm == records.model_of(record)]
-        for key, value in (own or beside)[0].binding.items():
-            if record.get("binding", {}).get(key) != value and (own or key not in ("model", "code")):
-                raise ConfigError(f"{out / name}.json was made with another {key}; choose another out=")
+        model, fold, binding = records.model_of(record), record.get("fold"), record.get("binding", {})
+        task = min(tasks, key=lambda task: (task.fold != fold, task.arm != model))
+        differing = [key for key, value in task.binding.items() if binding.get(key) != value]
+        if task.arm != model:
+            differing = [key for key in differing if key not in ("model", "code")]
+        if differing:
+            raise ConfigError(f"{out / name}.json was made with another {differing[0]}; choose another out=")
     kept = out / "plan.yaml"
     if file and not kept.exists():
         write_atomic(kept, file.read_bytes())

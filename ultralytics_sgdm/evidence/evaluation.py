@@ -1,7 +1,7 @@
 """Detections of a checkpoint on each image of a dataset, and AP of any weighting of the images.
 
-Matching a detection with the boxes of its image needs no other image, so it is done once, by Ultralytics' validator.
-What is left for each resample of the images are weighted sums in the order of confidence.
+Ultralytics' validator matches them with the boxes of their image, once. What is left for each resample of the images
+are weighted sums in the order of confidence.
 """
 
 from __future__ import annotations
@@ -29,32 +29,20 @@ class Detections(NamedTuple):
     target_cls: np.ndarray  # (T,)
 
 
-def load(file: Path) -> Detections:
-    """Return the detections that a run wrote to a file."""
-    with np.load(file) as arrays:
-        return Detections(**{key: arrays[key] for key in Detections._fields})
-
-
 def evaluate(weights: Path, settings: Mapping[str, Any], folder: Path) -> tuple[Any, Detections]:
     """Return Ultralytics' metrics of a checkpoint's boxes, and its detections; the validator may write to `folder`."""
     yolo = YOLO(weights)
     names: list[str] = []
     stats: dict[str, list[np.ndarray]] = {}
-    stock: Any = yolo.task_map[yolo.task]["validator"]
 
-    class Collecting(stock):
-        """The validator, which keeps what it matched in each image."""
+    def keep(validator: Any) -> None:
+        """Keep what was matched in each image so far; the validator drops it at its end."""
+        names[:] = [Path(file).name for file in validator.dataloader.dataset.im_files]
+        stats.update({key: list(values) for key, values in validator.metrics.stats.items()})
 
-        def update_metrics(self, preds: list[dict[str, Any]], batch: dict[str, Any]) -> None:
-            super().update_metrics(preds, batch)
-            names.extend(Path(file).name for file in batch["im_file"])
-
-        def get_stats(self) -> dict[str, Any]:
-            stats.update({key: list(values) for key, values in self.metrics.stats.items()})
-            return super().get_stats()
-
+    yolo.add_callback("on_val_batch_end", keep)
     own = {"plots": False, "project": str(folder), "name": "val", "exist_ok": True}
-    metrics = yolo.val(Collecting, **{"verbose": False, **settings}, **own)
+    metrics = yolo.val(**{"verbose": False, **settings}, **own)
     order = np.argsort(names, kind="stable")
     tp, conf, cls, targets = ([stats[key][i] for i in order] for key in ("tp", "conf", "pred_cls", "target_cls"))
     images = np.arange(len(order))
@@ -70,14 +58,12 @@ def evaluate(weights: Path, settings: Mapping[str, Any], folder: Path) -> tuple[
 
 
 def pool(parts: Sequence[Detections]) -> Detections:
-    """Return the detections of several datasets, such as those of all folds, as of one, images by name."""
-    names = np.concatenate([d.pictures for d in parts])
-    order = np.argsort(names, kind="stable")
-    positions = np.split(np.argsort(order), np.cumsum([len(d.pictures) for d in parts])[:-1])
-    of = {key: np.concatenate([getattr(d, key) for d in parts]) for key in ("conf", "cls", "tp", "target_cls")}
+    """Return the detections on several datasets, such as those of all folds, as of one."""
+    joined = {key: np.concatenate([getattr(d, key) for d in parts]) for key in Detections._fields}
+    before = np.cumsum([0, *(len(d.pictures) for d in parts)])
     for key in ("picture", "target_picture"):
-        of[key] = np.concatenate([p[getattr(d, key)] for d, p in zip(parts, positions, strict=True)])
-    return Detections(pictures=names[order], **of)
+        joined[key] = np.concatenate([getattr(d, key) + n for d, n in zip(parts, before, strict=False)])
+    return Detections(**joined)
 
 
 def average_precision(d: Detections, counts: np.ndarray | None = None) -> np.ndarray:
@@ -106,11 +92,9 @@ def average_precision(d: Detections, counts: np.ndarray | None = None) -> np.nda
 
 def _areas(hits: np.ndarray, seen: np.ndarray, there: np.ndarray) -> np.ndarray:
     """Return the areas (B,) under precision over recall, of weights of true positives, detections so far, all boxes."""
-    areas = np.full(len(hits), np.nan)
-    found = hits.cumsum(1, dtype=np.float64)
+    areas, found = np.full(len(hits), np.nan), hits.cumsum(1, dtype=np.float64)
     precision = np.divide(found, seen, out=np.zeros_like(found), where=seen > 0)
-    best = np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1]
-    best = np.pad(best, ((0, 0), (0, 1)))
+    best = np.pad(np.maximum.accumulate(precision[:, ::-1], 1)[:, ::-1], ((0, 0), (0, 1)))
     for b in np.flatnonzero(there > 0):
         curve = best[b, np.searchsorted(found[b] / (there[b] + 1e-16), RECALLS, "right")]
         areas[b] = (curve[1:] + curve[:-1]).sum() / 2 / (len(RECALLS) - 1)  # by trapezoids

@@ -12,22 +12,25 @@ from __future__ import annotations
 
 import tempfile
 import zlib
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
 import cv2
 import numpy as np
 from ultralytics import YOLO
+from ultralytics.cfg import get_cfg
 from ultralytics.data import BaseDataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.validator import BaseValidator
 
 from ..errors import ConfigError, import_extra
-from ..files import sha256
+from ..files import sha256, write_atomic
 from . import records, statistics
 from .folds import list_images
 from .records import METRIC
-from .train import check_settings, digest_data, load_model
+from .statistics import Estimate
+from .train import digest_data, load_model
 
 TASKS = ("detect", "segment", "pose", "obb")  # those with a mAP of boxes
 DEVIATIONS: list[float] = [4, 8, 16, 32]
@@ -77,8 +80,7 @@ def read_checkpoint(file: str, names: dict[int, str]) -> dict[str, Any]:
     """Return file, model, seed and checksum of a checkpoint; raise ConfigError if it has other classes than `names`."""
     yolo = load_model(file, TASKS)
     if not yolo.ckpt or dict(yolo.names) != names:
-        found, wanted = list(yolo.names.values()), list(names.values())
-        raise ConfigError(f"{file} finds {found}, and must be a checkpoint that is trained to find {wanted}")
+        raise ConfigError(f"{file} must be a checkpoint that is trained to find {list(names.values())}")
     model, seed = yolo.model.yaml.get("yaml_file", file), yolo.ckpt.get("train_args", {}).get("seed", 0)
     return {"file": file, "model": Path(model).stem, "seed": seed, "weights": sha256(Path(file))}
 
@@ -92,37 +94,29 @@ def measure(name: str, file: str, settings: dict[str, Any], strengths: dict[str,
         print(f"{name}: {corruption} {strength or ''}", flush=True)
         with tempfile.TemporaryDirectory() as folder:
             box = yolo.val(validator, **{"verbose": False, **settings}, plots=False, project=folder).box
-        scores = {METRIC: 100 * float(box.map), "mAP50": 100 * float(box.map50)}
-        rows.append({"corruption": corruption, "strength": strength, **scores})
+        row = {"corruption": corruption, "strength": strength}
+        rows.append({**row, METRIC: 100 * float(box.map), "mAP50": 100 * float(box.map50)})
     return rows
 
 
-def summarize(out: Path, reference: str) -> Any:
-    """Write summary.csv of a folder of records and return it as a table: mAP and its loss, and paired differences."""
-    found = [records.read(file, ("model", "seed", "rows")) for file in sorted(out.glob("*.json"))]
-    rows = [
-        {"row": i, "model": record["model"], "seed": record["seed"], "loss": record["rows"][0][METRIC] - row[METRIC]}
-        | {key: row[key] for key in ("corruption", "strength", METRIC)}
-        for record in sorted(found, key=lambda record: record["model"] != reference)
-        for i, row in enumerate(record["rows"])
-    ]
-    table = import_extra("pandas", "compare").DataFrame(rows).sort_values("row", kind="stable", ignore_index=True)
-    same = ["corruption", "strength", "seed"]
-    theirs = table.merge(table[table["model"] == reference], "left", same)["loss_y"]
-    table["difference"] = (table["loss"] - theirs).where(table["model"] != reference)
-    summary = table.groupby(["corruption", "strength", "model"], sort=False, dropna=False).agg(
-        **{
-            "seeds": ("seed", lambda seeds: " ".join(map(str, sorted(seeds)))),
-            METRIC: (METRIC, "mean"),
-            "loss": ("loss", "mean"),
-            "loss std": ("loss", "std"),
-            "difference": ("difference", "mean"),
-            "difference +-": ("difference", lambda values: statistics.paired(values.dropna()).half or np.nan),
-        }
-    )
-    summary = summary.reset_index().round(3)
-    records.write_table(summary, out / "summary.csv")
-    return summary
+def summarize(found: Sequence[Mapping[str, Any]]) -> Any:
+    """Return a table of the records of checkpoints, the reference first: mAP, its loss, and paired differences."""
+    scores: dict[str, dict[int, list[float]]] = {}  # of each row, by model and seed
+    for record in found:
+        scores.setdefault(record["model"], {})[record["seed"]] = [row[METRIC] for row in record["rows"]]
+    reference, *_ = scores.values()
+    table = []
+    for i, row in enumerate(found[0]["rows"]):
+        for model, of in scores.items():
+            losses = [values[0] - values[i] for _, values in sorted(of.items())]
+            cells = {"corruption": row["corruption"], "strength": row["strength"], "model": model}
+            cells |= {"seeds": " ".join(map(str, sorted(of))), METRIC: np.mean([values[i] for values in of.values()])}
+            cells |= {"loss": np.mean(losses), "loss std": statistics.pooled_spread([losses])}
+            common = sorted(of.keys() & reference.keys()) if of is not reference else []
+            differences = [of[s][0] - of[s][i] - reference[s][0] + reference[s][i] for s in common]
+            mean, half, _ = statistics.paired(differences) if differences else Estimate(np.nan)
+            table.append({**cells, "difference": mean, "difference +-": half})
+    return import_extra("pandas", "compare").DataFrame(table).round(3)
 
 
 def noise(
@@ -163,7 +157,8 @@ def noise(
     if any(not 0 < value < np.inf for values in strengths.values() for value in values):
         raise ConfigError("strengths must be above 0")
     settings = {"data": data, "imgsz": imgsz, **settings}
-    check_settings(settings)
+    with records.wrap_errors("Ultralytics"):
+        get_cfg(overrides=settings)
     split = settings.get("split", "val")
     with records.wrap_errors(f"data={data}, split={split}"):
         spec = check_det_dataset(data)
@@ -171,18 +166,16 @@ def noise(
             raise FileNotFoundError("there are no images")
     if out.exists() and any(out.iterdir()):
         raise ConfigError(f"out={out} holds something already; choose another folder")
-    found: dict[str, dict[str, Any]] = {}
-    for file in checkpoints:
-        checkpoint = read_checkpoint(file, spec["names"])
-        name = records.run_name(checkpoint["model"], checkpoint["seed"])
-        if name in found:
-            raise ConfigError(f"{found[name]['file']} and {file} are both of the model and seed {name}")
-        found[name] = checkpoint
-    records.writable(out)
+    found = [read_checkpoint(file, spec["names"]) for file in checkpoints]
+    files = {records.run_name(checkpoint["model"], checkpoint["seed"]): checkpoint for checkpoint in found}
+    if len(files) < len(found):
+        raise ConfigError(f"each checkpoint must be of another model or seed, not {', '.join(files)}")
+    records.make_folder(out)
     about = {"settings": settings, "strengths": strengths, "binding": {"data": digest_data(data, [split])}}
     about |= records.describe_run(settings.get("device"))
-    for name, checkpoint in found.items():
-        rows = measure(name, checkpoint["file"], settings, strengths)
-        records.write({**checkpoint, **about, "rows": rows}, out / f"{name}.json")
-    table = summarize(out, next(iter(found.values()))["model"])
+    for name, checkpoint in files.items():
+        checkpoint |= about | {"rows": measure(name, checkpoint["file"], settings, strengths)}
+        records.write(checkpoint, out / f"{name}.json")
+    table = summarize(found)
+    write_atomic(out / "summary.csv", table.to_csv(index=False, lineterminator="\n"))
     print(table.to_string(index=False, na_rep="", float_format="{:.2f}".format))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import re
 from collections.abc import Mapping
 from pathlib import Path
 from typing import Annotated, Any
@@ -10,17 +9,17 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError
 from .records import run_git, wrap_errors
 
-UNFIT = re.compile(r"^\s*$|[/\\|\x00-\x1f]")  # for the name of a file and a row of a table
+Name = Annotated[str, Field(pattern=r"^[^/\\|\n]+$")]  # of a file, and in a row of a table
 Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # mAP points
 
 
 class Variant(BaseModel, extra="forbid", strict=True, frozen=True):
     """One of the models that are compared; a YAML alone is enough."""
 
-    name: str
+    name: Name
     model: str  # YAML
     recipe: dict[str, Any] = {}  # what differs from the recipe of all models
 
@@ -49,11 +48,9 @@ class Plan(BaseModel, extra="forbid", strict=True, frozen=True):
 
     @model_validator(mode="after")
     def _check(self) -> Plan:
-        names = [variant.name for variant in self.models]
-        if unfit := [name for name in names if UNFIT.search(name) or names.count(name) > 1]:
-            raise ValueError(f"each model needs a name of its own without / \\ and |, not {unfit[0]!r}")
-        if len(set(self.seeds)) < len(self.seeds):
-            raise ValueError(f"seeds={self.seeds} must be different")
+        for key, values in (("models", [variant.name for variant in self.models]), ("seeds", self.seeds)):
+            if len(set(values)) < len(values):
+                raise ValueError(f"{key} must be different: {values}")
         if self.groups and not self.folds:
             raise ValueError(f"groups={self.groups} says what stays together in folds: state folds too")
         return self
@@ -65,10 +62,8 @@ def build(content: Mapping[str, Any], prefix: str = "") -> Plan:
         return Plan.model_validate(content)
     except ValidationError as e:
         error = e.errors()[0]
-        key = ".".join(map(str, error["loc"]))
-        hint = did_you_mean(key, Plan.model_fields) if error["type"] == "extra_forbidden" else ""
-        message = error["msg"].removeprefix("Value error, ")
-        raise ConfigError(f"{prefix}{key + ': ' if key else ''}{message}{hint}") from e
+        key, message = ".".join(map(str, error["loc"])), error["msg"].removeprefix("Value error, ")
+        raise ConfigError(f"{prefix}{key}: {message}" if key else prefix + message) from e
 
 
 def read(file: Path, old: bool = False) -> Plan:
@@ -80,11 +75,12 @@ def read(file: Path, old: bool = False) -> Plan:
         content = yaml.safe_load(file.read_text(encoding="utf-8"))
         content = {"models" if key == "arms" else key: value for key, value in content.items()}
     if old:
-        content = {key: value for key, value in content.items() if key in Plan.model_fields}
+        content = {key: content[key] for key in content.keys() & Plan.model_fields}
         content["seeds"] = [seed for look in content["seeds"] for seed in (look if isinstance(look, list) else [look])]
-        for i, model in enumerate(content["models"]):
+        for model in content["models"]:
             if isinstance(model, dict):
-                content["models"][i] = {key: value for key, value in model.items() if key in Variant.model_fields}
+                model.pop("first", None)
+                model.pop("seeds", None)
     plan = build(content, f"plan={file}: ")
     if not plan.question.strip() or len(plan.models) < 2:
         raise ConfigError(f"plan={file}: it needs a question, and two models or more")

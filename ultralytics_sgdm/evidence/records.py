@@ -5,16 +5,15 @@ from __future__ import annotations
 import contextlib
 import datetime
 import json
+import operator
 import platform
 import shlex
 import subprocess
 import sys
-import tempfile
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-import filelock
 import torch
 import ultralytics
 from ultralytics.utils.torch_utils import get_cpu_info
@@ -24,8 +23,7 @@ from ..errors import ConfigError, one_line
 from ..files import sha256, write_atomic
 
 METRIC = "mAP50-95"
-REQUIRED = ("model", "seed", "recipe", METRIC, "mAP50", "classes", "curve", "parameters", "gflops", "minutes")
-
+REQUIRED = ("model", "seed", METRIC, "mAP50", "parameters")  # of a record, for a report
 
 VERSIONS = {  # on which figures depend
     "python": platform.python_version(),
@@ -71,21 +69,6 @@ def write(record: dict[str, Any], file: Path) -> None:
     write_atomic(file, json.dumps(record, indent=1) + "\n")
 
 
-def write_table(table: Any, file: Path) -> None:
-    """Write a table of pandas as CSV."""
-    write_atomic(file, table.to_csv(index=False, lineterminator="\n"))
-
-
-def read(file: Path, required: Sequence[str] = REQUIRED) -> dict[str, Any]:
-    """Return a record of this version or an older one; raise ConfigError if the file has not the required keys."""
-    with wrap_errors(f"{file} cannot be read as a record; move it away and run again"):
-        record = json.loads(file.read_text(encoding="utf-8"))
-    if not isinstance(record, dict) or any(key not in record for key in required):
-        raise ConfigError(f"{file} is not a record of this command; choose another out=, or move it away")
-    record.pop("sha256", None)  # versions before 0.3.0 added a checksum of the record itself
-    return record
-
-
 def run_name(model: str, seed: int, fold: int | None = None) -> str:
     """Return the name of a run's record."""
     return f"{model}-{seed}" + ("" if fold is None else f"-fold{fold}")
@@ -97,11 +80,13 @@ def model_of(record: Mapping[str, Any]) -> str:
 
 
 def read_runs(out: Path) -> dict[str, dict[str, Any]]:
-    """Return the records of runs in a folder by their names; raise ConfigError if one has the name of another run."""
-    found = {file.stem: read(file) for file in sorted(out.glob("*-*.json"))}
-    for name, record in found.items():
-        if name != (run := run_name(model_of(record), record["seed"], record.get("fold"))):
-            raise ConfigError(f"{out / name}.json is the record of {run}; delete it to run {name}")
+    """Return the records in a folder by their names, also of older versions; raise ConfigError for other files."""
+    found = {}
+    for file in sorted(out.glob("*-*.json")):
+        with wrap_errors(f"{file} is not a record of this command; move it away, or choose another out="):
+            found[file.stem] = json.loads(file.read_text(encoding="utf-8"))
+            operator.itemgetter(*REQUIRED)(found[file.stem])
+            found[file.stem].pop("sha256", None)  # versions before 0.3.0 added a checksum of the record itself
     return found
 
 
@@ -116,20 +101,7 @@ def wrap_errors(what: str) -> Iterator[None]:
         raise ConfigError(f"{what}: {one_line(e)}") from e
 
 
-def writable(out: Path, name: str = "out") -> Path:
-    """Make a folder for results and return it; raise ConfigError if it cannot be made or written."""
-    with wrap_errors(f"{name}={out} cannot be written"):
+def make_folder(out: Path) -> None:
+    """Make a folder of results; raise ConfigError if it cannot be made."""
+    with wrap_errors(f"out={out} cannot be written"):
         out.mkdir(parents=True, exist_ok=True)
-        with tempfile.TemporaryFile(dir=out):
-            return out
-
-
-@contextlib.contextmanager
-def claim(folder: Path, name: str = "out") -> Iterator[None]:
-    """Hold a folder for this process, so that two commands never mix their results; raise ConfigError if it is held."""
-    try:
-        held = filelock.FileLock(writable(folder, name) / ".lock").acquire(timeout=0)
-    except filelock.Timeout:
-        raise ConfigError(f"{name}={folder} is in use by another process; wait for it, or choose another") from None
-    with held:
-        yield

@@ -8,71 +8,60 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
+from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
-from ..errors import ConfigError, import_extra, pluralize
+from ..errors import import_extra
 from . import records
 from .train import Task, run
 
 ALONE = {"OMP_NUM_THREADS": "1"}  # runs side by side share no core
-PAUSE = 10  # seconds from one line of progress to the next, at least
 
 
-def count_epochs(task: Task) -> int:
-    """Return the number of epochs that a run has behind it, which Ultralytics writes to results.csv."""
-    file = Path(task.folder, "results.csv")
-    return len(file.read_text().splitlines()) - 1 if file.exists() else 0
-
-
-def describe_progress(tasks: Sequence[Task], running: Sequence[Task], trained: int, seconds: float) -> str:
-    """Return a line: which runs are in progress, at which epoch, and the time left at the pace of `trained` epochs."""
-    planned = {task.name: int(task.recipe.get("epochs") or 100) for task in tasks}
-    numbers = {task.name: i for i, task in enumerate(tasks, 1)}
-    shown = "; ".join(
-        f"run {numbers[t.name]} of {len(tasks)}: {t.name}, epoch {count_epochs(t)}/{planned[t.name]}" for t in running
-    )
-    missing = sum(planned.values()) - sum(map(count_epochs, tasks))
-    return shown + (f", about {missing * seconds / trained / 60:.0f} min left" if trained else "")
-
-
-def run_in_processes(tasks: Sequence[tuple[Task, Path]], jobs: int, command: str) -> list[str]:
-    """Do runs in processes of their own, `jobs` at a time, and write their records; return the names of what failed."""
-    waiting, every, failed = list(tasks), [task for task, _ in tasks], []
-    running: dict[subprocess.Popen[bytes], Task] = {}
-    before = shown = sum(map(count_epochs, every))
-    start = printed = time.monotonic()
-    try:
-        while waiting or running:
-            while waiting and len(running) < jobs:
-                task, file = waiting.pop(0)
-                argv = [sys.executable, "-m", __name__, json.dumps(asdict(task)), str(file), command, str(os.getpid())]
-                with Path(f"{task.folder}.log").open("ab") as log:  # in a session of its own: Ctrl-C ends this process
-                    env = {**os.environ, **ALONE}
-                    child = subprocess.Popen(argv, stdout=log, stderr=log, env=env, start_new_session=True)
-                running[child] = task
-            time.sleep(0.2)
-            for child in [child for child in running if child.poll() is not None]:
-                task, result = running.pop(child), "done"
-                if child.returncode:
-                    failed.append(task.name)
-                    last = Path(f"{task.folder}.log").read_text(errors="replace").rstrip().rpartition("\n")[2]
-                    result = f"failed, see {task.folder}.log: {last[:200]}"
-                print(f"{task.name}: {result}", flush=True)
-            now, done = time.monotonic(), sum(map(count_epochs, every))
-            if running and done != shown and now - printed > PAUSE:
-                print(describe_progress(every, list(running.values()), done - before, now - start), flush=True)
-                shown, printed = done, now
-    finally:
-        for child in running:
-            child.terminate()
-            child.wait()
+def collect(pending: Mapping[Future[dict[str, Any]], Task], out: Path) -> list[str]:
+    """Write the record of each run that is done, with a line of progress; return the names of those that failed."""
+    failed, left, start = [], dict(pending), time.monotonic()
+    while left:
+        for future in wait(left, 1, FIRST_COMPLETED).done:  # a second at a time: Ctrl-C may reach another thread
+            name = left.pop(future).name
+            minutes = (time.monotonic() - start) / 60 / (len(pending) - len(left)) * len(left)
+            try:
+                records.write(future.result(), out / f"{name}.json")
+                print(f"{name}: done, {len(left)} left, about {minutes:.0f} min", flush=True)
+            except Exception as e:  # whatever a training raises
+                print(f"{name}: failed: {str(e).rstrip().rpartition(chr(10))[2]}", flush=True)
+                failed.append(name)
     return failed
 
 
-def run_over_ray(tasks: Sequence[tuple[Task, Path]], address: str, command: str) -> list[str]:
+def run_in_processes(tasks: Sequence[Task], out: Path, jobs: int, command: str) -> list[str]:
+    """Do runs in processes of their own, `jobs` at a time, and write their records; return the names of what failed."""
+    reader, writer = os.pipe()  # a run ends when this process has closed it, or has been killed
+
+    def run_one(task: Task) -> dict[str, Any]:
+        argv = [sys.executable, "-m", __name__, json.dumps(asdict(task)), command]
+        environment, log = {**os.environ, **ALONE}, Path(f"{task.folder}.log")
+        print(f"{task.name}: started, see {log}", flush=True)
+        with log.open("ab") as f:  # in a session of its own: Ctrl-C ends this process
+            done = subprocess.run(argv, stdin=reader, stdout=f, stderr=f, env=environment, start_new_session=True)
+        if done.returncode:
+            raise RuntimeError(log.read_text(errors="replace"))
+        return json.loads(Path(task.folder, "record.json").read_text(encoding="utf-8"))
+
+    pool = ThreadPoolExecutor(max(jobs, 1))
+    try:
+        return collect({pool.submit(run_one, task): task for task in tasks}, out)
+    finally:
+        pool.shutdown(wait=False, cancel_futures=True)  # else the next run starts as this one ends
+        os.close(writer)
+        pool.shutdown()
+        os.close(reader)
+
+
+def run_over_ray(tasks: Sequence[Task], out: Path, address: str, command: str) -> list[str]:
     """Do runs in a Ray cluster, one per GPU or CPU, and write their records; return the names of what failed.
 
     A run whose process or node dies is done again, up to three times, from its last epoch if its folder is shared.
@@ -80,44 +69,31 @@ def run_over_ray(tasks: Sequence[tuple[Task, Path]], address: str, command: str)
     ray = import_extra("ray", "ray")
     with records.wrap_errors(f"ray={address}"):
         ray.init(address, include_dashboard=False, log_to_driver=False)
-    on_gpu = ray.cluster_resources().get("GPU", 0) > 0 and any(t.recipe.get("device") != "cpu" for t, _ in tasks)
+    on_gpu = ray.cluster_resources().get("GPU", 0) > 0 and any(task.recipe.get("device") != "cpu" for task in tasks)
     options = {"num_cpus": 1, "num_gpus": int(on_gpu), "max_calls": 1, "max_retries": 3}  # a process per run
-    folder, failed = Path.cwd(), []
+    folder = Path.cwd()
 
     def run_in_folder(task: Task) -> dict[str, Any]:
         os.chdir(folder)
         return run(task, command)
 
     remote = ray.remote(**options, runtime_env={"env_vars": ALONE})(run_in_folder)
-    pending = {remote.remote(task): (task, file) for task, file in tasks}
     try:
-        while pending:
-            (reference,), _ = ray.wait(list(pending))
-            task, file = pending.pop(reference)
-            try:
-                records.write(ray.get(reference), file)
-                print(f"{task.name}: done, {pluralize(len(pending), 'run')} left", flush=True)
-            except ray.exceptions.RayError as e:
-                print(f"{task.name}: failed: {str(e).strip().splitlines()[-1]}", flush=True)
-                failed.append(task.name)
+        return collect({remote.remote(task).future(): task for task in tasks}, out)
     finally:
         ray.shutdown()
-    return failed
 
 
-def main(task: str, file: str, command: str, parent: str) -> None:
-    """Do one run in this process and write its record; end soon after the parent has ended, however that was."""
+def main(task: str, command: str) -> None:
+    """Do one run in this process and write its record to its folder; end with whoever holds standard input open."""
 
     def watch() -> None:
-        while os.getppid() == int(parent):
-            time.sleep(1)
+        os.read(0, 1)
         os._exit(1)
 
     threading.Thread(target=watch, daemon=True).start()
-    try:
-        records.write(run(Task(**json.loads(task)), command), Path(file))
-    except ConfigError as e:
-        sys.exit(f"error: {e}")
+    given = Task(**json.loads(task))
+    records.write(run(given, command), Path(given.folder, "record.json"))
 
 
 if __name__ == "__main__":

@@ -17,21 +17,22 @@ from ..errors import import_extra
 LEVEL = 0.05  # probability that any interval of a comparison leaves out the truth
 POWER = 0.8
 MIN_SEEDS, MAX_SEEDS = 3, 1000  # of a verdict, of a search for the number that is needed
-FEW_SEEDS, FEW_IMAGES = 5, 300  # a report warns below these
+FEW_SEEDS = 5  # a report warns below it
+SAME = 1e-9  # seeds whose differences are no further apart do not vary
 
 
 class Estimate(NamedTuple):
-    """A mean difference, half its simultaneous interval, and its adjusted p-value, None where they are unknown."""
+    """A mean difference, half its simultaneous interval, and its adjusted p-value, NaN where they are unknown."""
 
     mean: float
-    half: float | None = None
-    p: float | None = None
+    half: float = np.nan
+    p: float = np.nan
 
 
 def paired(differences: Sequence[float], variants: int = 1) -> Estimate:
     """Return the estimate of a mean difference over seeds alone, by Student's paired t-test."""
     mean = float(np.mean(differences))
-    if not _vary(differences):
+    if np.ptp(differences) < SAME:
         return Estimate(mean)
     test = import_extra("scipy.stats", "compare").ttest_1samp(differences, 0)
     high = test.confidence_interval(1 - LEVEL / variants).high
@@ -58,11 +59,10 @@ def two_way(
     """Return the estimate of a mean difference over seeds and images, from what `two_way_errors` returns.
 
     The squares of the half widths over the seeds and over the images (or groups of them) add (Zou and Donner,
-    Statistics in Medicine 2008), so the interval is no surer of the seeds than they allow. Satterthwaite's degrees of
-    freedom trust a variance that few seeds guess: with two, such an interval of 95 % holds the truth in 87 of 100.
+    Statistics in Medicine 2008), so the interval is no surer of the seeds than they allow.
     """
     mean, n = float(np.mean(differences)), len(differences)
-    if error is None or not _vary(differences):
+    if error is None or np.ptp(differences) < SAME:
         return Estimate(mean)
     student = import_extra("scipy.stats", "compare").t
     variances = np.array([np.var(differences, ddof=1) / n, images_error**2])
@@ -77,10 +77,6 @@ def two_way(
     return Estimate(mean, half(LEVEL / variants), min(1.0, variants * p))
 
 
-def _vary(differences: Sequence[float]) -> bool:
-    return len(differences) > 1 and float(np.ptp(differences)) > 1e-9
-
-
 def resample(groups: Sequence[object], count: int, rng: np.random.Generator) -> np.ndarray:
     """Return how often each of P images, with its group, is drawn in resamples of whole groups, (count, P)."""
     _, member = np.unique(np.asarray(groups), return_inverse=True)
@@ -88,20 +84,20 @@ def resample(groups: Sequence[object], count: int, rng: np.random.Generator) -> 
     return rng.multinomial(n, np.full(n, 1 / n), size=count)[:, member]
 
 
-def decide(differences: Sequence[float], estimate: Estimate, better: float, equal: float, planned: int) -> str:
-    """Return the verdict on a variant: superior, inferior, equivalent, or undecided and why.
+def decide(differences: Sequence[float], half: float, better: float, equal: float, planned: int) -> str:
+    """Return the verdict on a variant, with half its interval: superior, inferior, equivalent, or undecided and why.
 
     Only what could have shown a difference decides: all planned seeds, three or more, and differences that vary.
     """
-    mean, half, n = estimate.mean, estimate.half, len(differences)
-    if n < planned:
-        return f"undecided: {n} of {planned} planned seeds"
-    if n < MIN_SEEDS:
+    if len(differences) < planned:
+        return f"undecided: {len(differences)} of {planned} planned seeds"
+    if len(differences) < MIN_SEEDS:
         return f"undecided: a verdict needs {MIN_SEEDS} seeds"
-    if not _vary(differences):
+    if np.ptp(differences) < SAME:
         return "undecided: no spread over seeds"
-    if half is None:
+    if np.isnan(half):
         return "undecided: no interval over seeds and images"
+    mean = float(np.mean(differences))
     if abs(mean) >= better and abs(mean) > half:
         return "superior" if mean > 0 else "inferior"
     if abs(mean) + half <= equal:

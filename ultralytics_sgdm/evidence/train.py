@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import ast
+import contextlib
 import importlib
 import inspect
-import shutil
 import sys
 import time
 from collections.abc import Mapping, Sequence
@@ -17,7 +17,6 @@ import numpy as np
 import torch
 from torch import nn
 from ultralytics import YOLO
-from ultralytics.cfg import get_cfg
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn import tasks
@@ -28,7 +27,7 @@ from ..files import sha256
 from ..nn import registry
 from . import records
 from .evaluation import evaluate
-from .folds import find_labels, list_images
+from .folds import list_images
 from .records import METRIC
 
 DETECTIONS = "detections.npz"
@@ -40,6 +39,7 @@ VALIDATED = ("imgsz", "batch", "workers", "device", "max_det", "conf", "iou", "a
 class Task:
     """A run that is to be done."""
 
+    name: str  # of its record
     arm: str  # name of the model in records and tables
     model: str  # YAML
     seed: int
@@ -48,42 +48,26 @@ class Task:
     bf16: bool
     layers: list[str]  # Python files that register layers
     folder: str  # of the run's own files
-    binding: dict[str, str]  # checksums of all that decides the figures
-
-    @property
-    def name(self) -> str:
-        """Name of the run's record."""
-        return records.run_name(self.arm, self.seed, self.fold)
+    binding: dict[str, str]  # what `bind` returns
 
 
 def import_layers(files: Sequence[str]) -> list[str]:
     """Import Python files under the names by which checkpoints find the classes in them; return absolute paths."""
     paths = [Path(file).resolve() for file in files]
     for path in paths:
-        if path.suffix != ".py" or not path.is_file():
-            raise ConfigError(f"layers={path} is not a Python file (.py), or does not exist")
         sys.path.insert(0, str(path.parent))
-        module = importlib.import_module(path.stem)
-        if Path(getattr(module, "__file__", None) or "").resolve() != path:
-            raise ConfigError(f"layers={path}: Python finds another module named {path.stem}; rename the file")
+        with records.wrap_errors(f"layers={path} is not a Python file that can be imported"):
+            importlib.import_module(path.stem)
     return [str(path) for path in paths]
 
 
 def load_model(name: str, kinds: Sequence[str] = ("detect",)) -> YOLO:
     """Return the model of a YAML or a checkpoint; raise ConfigError if it is not one of these tasks."""
     with records.wrap_errors(f"{name} cannot be loaded"):  # under ULTRALYTICS_SAFE_LOAD nothing in it is executed
-        if Path(name).suffix == ".pt" and not Path(name).is_file():  # Ultralytics would download it
-            raise FileNotFoundError("it does not exist")
         yolo = YOLO(name)
     if yolo.task not in kinds or not isinstance(yolo.model, nn.Module):
         raise ConfigError(f"{name} is not a model YAML or a checkpoint (.pt) of the task {' or '.join(kinds)}")
     return yolo
-
-
-def check_settings(settings: Mapping[str, Any]) -> None:
-    """Raise ConfigError unless Ultralytics has these arguments and takes their values."""
-    with records.wrap_errors("Ultralytics"):
-        get_cfg(overrides=dict(settings))
 
 
 def bind(model: str, recipe: Mapping[str, Any], bf16: bool, data: str) -> dict[str, str]:
@@ -115,8 +99,7 @@ def digest_data(data: str, splits: Sequence[str]) -> str:
         spec = check_det_dataset(data)
         content: list[Any] = [{str(k): v for k, v in spec["names"].items()}]
         for split in splits:
-            files = list_images(spec, split)
-            for file, label in zip(files, find_labels(files), strict=True):
+            for file, label in list_images(spec, split):
                 content.append([split, file.name, file.stat().st_size, label.read_text() if label.exists() else None])
         return records.digest(content)
 
@@ -124,15 +107,14 @@ def digest_data(data: str, splits: Sequence[str]) -> str:
 def run(task: Task, command: str) -> dict[str, Any]:
     """Train, or go on where an earlier process was stopped; return the record, with figures of the last checkpoint."""
     import_layers(task.layers)
-    folder, start = Path(task.folder), time.monotonic()
-    with records.claim(folder, "run folder"):
-        last = train(task, folder)
-        settings = {key: task.recipe[key] for key in ("data", *VALIDATED) if key in task.recipe}
-        if settings.get("batch", 1) < 1:  # a share of the GPU's memory, or -1: what fits a training
-            del settings["batch"]
-        metrics, detections = evaluate(last, settings, folder)
-        np.savez_compressed(folder / DETECTIONS, **detections._asdict())
-        rows = import_extra("pandas", "compare").read_csv(folder / "results.csv").to_dict("records")
+    start, folder = time.monotonic(), Path(task.folder)
+    last = train(task, folder)
+    settings = {key: task.recipe[key] for key in ("data", *VALIDATED) if key in task.recipe}
+    if settings.get("batch", 1) < 1:  # a share of the GPU's memory, or -1: what fits a training
+        del settings["batch"]
+    metrics, detections = evaluate(last, settings, folder)
+    np.savez_compressed(folder / DETECTIONS, **detections._asdict())
+    rows = import_extra("pandas", "compare").read_csv(folder / "results.csv").to_dict("records")
     untrained, box = YOLO(task.model).model, metrics.box
     by_class = zip(box.ap_class_index.tolist(), box.ap, box.ap50, strict=True)
     return {
@@ -152,15 +134,11 @@ def run(task: Task, command: str) -> dict[str, Any]:
 
 def train(task: Task, folder: Path) -> Path:
     """Train to the end, from the last epoch that is whole on disk; return the last checkpoint."""
-    last = folder / "weights/last.pt"
-    try:  # as Ultralytics loads it: under ULTRALYTICS_SAFE_LOAD nothing in it is executed
-        checkpoint = tasks.torch_safe_load(last)[0] if last.exists() else None
-    except (OSError, EOFError, TypeError, RuntimeError, KeyError, ValueError):  # half a file
-        checkpoint = None
-    if checkpoint is None:
-        for path in folder.glob("[!.]*"):
-            shutil.rmtree(path) if path.is_dir() else path.unlink()
-    elif not 0 <= checkpoint["epoch"] < checkpoint["train_args"]["epochs"] - 1:  # from 0, -1 once it is finished
+    last, checkpoint = folder / "weights/last.pt", None
+    if last.exists():
+        with contextlib.suppress(OSError, EOFError, TypeError, RuntimeError, KeyError, ValueError):  # half a file
+            checkpoint = tasks.torch_safe_load(last)[0]  # under ULTRALYTICS_SAFE_LOAD nothing in it is executed
+    if checkpoint and not 0 <= checkpoint["epoch"] < checkpoint["train_args"]["epochs"] - 1:  # -1 once it is finished
         return last
 
     def prepare(trainer: BaseTrainer) -> None:

@@ -1,24 +1,22 @@
 """What the dynamic mixture does with an image: its spatial weights gamma and channel weights alpha, layer by layer.
 
 The response of kernel m counts alpha[m, channel] * gamma[m, position] times; both lie in (0, 2), and both are 1 at the
-start of training, where the layer is an ordinary convolution. Layers have the numbers of Ultralytics, from 0. Static
-kernels are named by height x width, those of RDConv by the position of their tap, down and right of the centre.
+start of training, where the layer is an ordinary convolution. Static kernels are named by height x width, those of
+RDConv by the position of their tap, down and right of the centre.
 """
 
 from __future__ import annotations
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Mapping
 from pathlib import Path
-from typing import NamedTuple
 
 import cv2
 import numpy as np
-import torch
 from matplotlib import pyplot as plt
 from matplotlib.cm import ScalarMappable
 from matplotlib.colors import CenteredNorm
 from matplotlib.figure import Figure
-from torch import Tensor, nn
+from torch import nn
 from ultralytics.cfg import TASK2DATA
 
 from ..errors import ConfigError
@@ -29,16 +27,6 @@ from .train import load_model
 
 LEAST = 0.05  # that a scale reaches to either side of 1, so that what hardly moved looks so
 COLOURS = "RdBu_r"
-NOTHING = torch.empty(0)
-
-
-class Mixture(NamedTuple):
-    """The weights of a layer's M kernels for one image; empty if the layer has no such branch."""
-
-    name: str  # such as "8 C2fSGDM.sgdm"
-    kernels: list[str]
-    gamma: np.ndarray  # spatial weights (M, H, W)
-    alpha: np.ndarray  # channel weights (M, C)
 
 
 def name_kernels(layer: nn.Module) -> list[str]:
@@ -46,55 +34,45 @@ def name_kernels(layer: nn.Module) -> list[str]:
     if isinstance(layer, RDConv):
         k = layer.base.kernel_size[0]
         return [f"{i - k // 2},{j - k // 2}" for i in range(k) for j in range(k)]
-    return ["x".join(map(str, conv.kernel_size)) for conv in getattr(layer, "static", ())]
+    return ["x".join(map(str, conv.kernel_size)) for conv in layer.static]
 
 
-def watch(model: nn.Module) -> dict[str, Tensor]:
+def watch(model: nn.Module) -> dict[str, np.ndarray]:
     """Return what each forward pass of `model`, or of a copy, fills: the input as "", outputs of branches by name."""
-    seen: dict[str, Tensor] = {}
-    model.register_forward_pre_hook(lambda _, inputs: seen.update({"": inputs[0][0]}))
+    seen: dict[str, np.ndarray] = {}
+    model.register_forward_pre_hook(lambda _, inputs: seen.update({"": inputs[0][0].float().cpu().numpy()}))
     for name, layer in model.named_modules():
         if isinstance(layer, (ChannelBranch, SpatialBranch)):
-            layer.register_forward_hook(lambda _, __, y, name=name: seen.update({name: y[0]}))
+            layer.register_forward_hook(lambda _, __, y, name=name: seen.update({name: y[0].float().cpu().numpy()}))
     return seen
 
 
-def collect_mixtures(model: nn.Module, seen: Mapping[str, Tensor]) -> list[Mixture]:
-    """Return what each dynamic layer of `model` did in the forward pass that was seen."""
-    found = []
-    for name in dict.fromkeys(branch.rpartition(".")[0] for branch in seen if branch):
-        kernels, (_, row, *inner) = name_kernels(model.get_submodule(name)), name.split(".")
-        title = ".".join([f"{row} {type(model.model[int(row)]).__name__}", *inner])
-        gamma, alpha = (seen.get(f"{name}.{kind}", NOTHING).float().cpu().numpy() for kind in ("spatial", "channel"))
-        found.append(Mixture(title, kernels, gamma, alpha.reshape(len(kernels), -1)))
-    return found
-
-
-def draw(found: Sequence[Mixture], image: np.ndarray) -> Figure:
-    """Return a figure: in a row for each layer, maps of gamma over the image (3, H, W), and boxes of alpha."""
-    across, grey = max(len(mixture.kernels) for mixture in found), image.mean(0)
-    size = 2 * across + 5, 0.8 + len(found) * (0.6 + 2 * min(2, grey.shape[0] / grey.shape[1]))
+def draw(model: nn.Module, seen: Mapping[str, np.ndarray]) -> Figure:
+    """Return a figure: in a row for each layer, maps of gamma over the image, and boxes of alpha."""
+    image, branches = seen[""].mean(0), [name for name in seen if name]
+    layers = {name: name_kernels(model.get_submodule(name)) for name in (b.rpartition(".")[0] for b in branches)}
+    across, (height, width) = max(map(len, layers.values())), image.shape
+    size = 2 * across + 5, 0.8 + len(layers) * (0.6 + 2 * min(2, height / width))
     layout = {"squeeze": False, "width_ratios": [*[2] * across, 3], "layout": "constrained"}
-    figure, grid = plt.subplots(len(found), across + 1, figsize=size, **layout)
-    gammas, alphas = (np.concatenate([getattr(m, part).ravel() for m in found]) for part in ("gamma", "alpha"))
-    far, wide = (np.abs(values - 1).max(initial=LEAST) for values in (gammas, alphas))
-    scale, whole = CenteredNorm(1, far), {"extent": (0, 1, 1, 0), "aspect": "auto"}
+    figure, grid = plt.subplots(len(layers), across + 1, figsize=size, **layout)
+    weights = np.concatenate([seen[name].ravel() for name in branches])
+    reach = max(LEAST, np.abs(weights - 1).max())
+    scale, extent = CenteredNorm(1, reach), (0, width, height, 0)
     for axes in grid.flat:
         axes.set_axis_off()
-    for row, mixture in zip(grid, found, strict=True):
-        for axes, kernel, weights in zip(row, mixture.kernels, mixture.gamma, strict=False):
-            axes.imshow(grey, "gray", **whole)
-            axes.imshow(weights, COLOURS, scale, alpha=0.5, **whole)
+    for (*maps, boxes), (name, kernels) in zip(grid, layers.items(), strict=True):
+        for axes, kernel, gamma in zip(maps, kernels, seen.get(f"{name}.spatial", ()), strict=False):
+            axes.imshow(image, "gray", extent=extent)
+            axes.imshow(gamma, COLOURS, scale, alpha=0.5, extent=extent)
             axes.set_title(kernel, loc="right", fontsize="small")
-        row[0].set_title(f"layer {mixture.name}\n", loc="left", fontsize="small")
-        if mixture.alpha.size:
-            row[-1].set_axis_on()
-            row[-1].boxplot(mixture.alpha.T, tick_labels=mixture.kernels, sym=".")
-            row[-1].set_ylim(1 - 1.1 * wide, 1 + 1.1 * wide)
-            row[-1].set_title(rf"$\alpha$ of {mixture.alpha.shape[1]} channels", fontsize="small")
-    if gammas.size:
-        label = rf"$\gamma$: {gammas.min():.4f} to {gammas.max():.4f}, colours {1 - far:.3g} to {1 + far:.3g}"
-        figure.colorbar(ScalarMappable(scale, COLOURS), ax=grid, label=label, aspect=60)
+        maps[0].set_title(f"{name}\n", loc="left", fontsize="small")
+        if f"{name}.channel" in seen:
+            boxes.set_axis_on()
+            boxes.boxplot(seen[f"{name}.channel"].reshape(len(kernels), -1).T, tick_labels=kernels, sym=".")
+            boxes.set_ylim(1 - 1.1 * reach, 1 + 1.1 * reach)
+            boxes.set_title(r"$\alpha$ of the channels", fontsize="small")
+    label = rf"$\gamma$; all weights are from {weights.min():.4f} to {weights.max():.4f}"
+    figure.colorbar(ScalarMappable(scale, COLOURS), ax=grid, label=label, aspect=60)
     return figure
 
 
@@ -112,22 +90,20 @@ def visualize(model: str, *images: Path, out: Path, imgsz: int | None = None) ->
     Raises:
         ConfigError: If an image or the model cannot be used, or a figure exists already.
     """
-    files = {image: out / f"{image.stem}.png" for image in images}
-    if not images or len(set(files.values())) < len(images):
+    files = {out / f"{image.stem}.png": cv2.imread(str(image)) for image in images}
+    if not images or len(files) < len(images):
         raise ConfigError("name the images, each of another name")
-    for image, file in files.items():
-        if cv2.imread(str(image)) is None:
-            raise ConfigError(f"{image} is not an image that can be read")
-        if file.exists():
-            raise ConfigError(f"{file} exists; choose another out=")
+    for image, (file, pixels) in zip(images, files.items(), strict=True):
+        if pixels is None or file.exists():
+            raise ConfigError(f"{image} is not an image that can be read, or {file} exists; choose another out=")
     yolo = load_model(model, list(TASK2DATA))
     if not any(isinstance(m, (ChannelBranch, SpatialBranch)) for m in yolo.model.modules()):
         raise ConfigError(f"{model} has no layer with dynamic weights (SGDM, RDConv)")
-    records.writable(out)
+    records.make_folder(out)
     seen = watch(yolo.model)
-    for image, file in files.items():
-        yolo.predict(image, verbose=False, **({"imgsz": imgsz} if imgsz else {}))
-        figure = draw(collect_mixtures(yolo.model, seen), seen[""].float().cpu().numpy())
+    for file, pixels in files.items():
+        yolo.predict(pixels, verbose=False, **({"imgsz": imgsz} if imgsz else {}))
+        figure = draw(yolo.model, seen)
         figure.savefig(file, dpi=120)
         plt.close(figure)
         print(file)
