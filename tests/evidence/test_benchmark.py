@@ -30,6 +30,7 @@ def test_benchmark_compares_with_the_first_model_and_leaves_the_users_files(shel
     assert "yolov8n-sgdm.yaml: 3,343,752 parameters" in printed
     assert {p.name for p in tmp_path.iterdir()} == {"results", "yolov8n.onnx"}
     assert (tmp_path / "yolov8n.onnx").read_text() == "mine"
+    assert "exists; choose another file" in shell(*command, cwd=tmp_path, status=2)
 
 
 @pytest.mark.long

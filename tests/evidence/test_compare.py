@@ -7,7 +7,9 @@ import signal
 import subprocess
 import sys
 import time
+from concurrent.futures import Future
 from pathlib import Path
+from types import SimpleNamespace
 
 import filelock
 import psutil
@@ -15,7 +17,9 @@ import pytest
 import torch
 import yaml
 
-from ultralytics_sgdm.evidence import compare
+from ultralytics_sgdm.errors import ConfigError
+from ultralytics_sgdm.evidence import compare, runners
+from ultralytics_sgdm.evidence.train import Task, import_layers
 
 pytestmark = pytest.mark.slow
 
@@ -61,7 +65,7 @@ def test_a_comparison_keeps_records_and_says_how_sure_it_is(finished, again):
     assert all(f"{name}: done" in printed for name in RUNS)
     summary = Path("res/summary.md").read_text(encoding="utf-8")
     assert summary in printed  # with its warnings
-    assert "Warning: an interval rests on 2 seeds" in summary
+    assert "Warning: an interval rests on 2 seeds" in summary and "Warning: only 6 images" in summary
     ours = record("tiny-sgdm-0")
     assert len(ours["curve"]) == ours["recipe"]["epochs"] == 2
     assert ours["versions"]["torch"] == torch.__version__ and ours["machine"]["threads"] == 1
@@ -130,6 +134,31 @@ def test_a_stopped_command_takes_its_runs_along_and_says_how_to_go_on(project, s
     assert not child.is_running()
     assert not list(Path("killed").glob("*.json"))
     assert "tiny-7: started" in printed and "failed" not in printed
+    if by == signal.SIGINT:
+        assert "0 of 2 runs are done; the same command goes on from here" in printed
+
+
+def test_progress_names_run_epoch_and_time_left(tmp_path, monkeypatch, capsys):
+    future = Future()
+
+    def wait(*_):
+        if (tmp_path / "results.csv").exists():
+            future.set_result({})
+        else:
+            (tmp_path / "results.csv").write_text("epoch\n1\n2\n")
+        return SimpleNamespace(done={future} if future.done() else set())
+
+    monkeypatch.setattr(runners, "wait", wait)
+    task = Task("a-0", "a", "a.yaml", 0, None, {"epochs": 4}, False, [], str(tmp_path), {})
+    assert runners.collect({future: task}, tmp_path) == [] and (tmp_path / "a-0.json").exists()
+    assert capsys.readouterr().out == "a-0: epoch 2 of 4; 1 of 1 runs left, about 0 min\na-0: done\n"
+
+
+def test_a_file_of_layers_is_what_python_finds_by_its_name(tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "path", [*sys.path])
+    (tmp_path / "json.py").touch()
+    with pytest.raises(ConfigError, match=r"json.py: Python finds another module named json; rename the file"):
+        import_layers([str(tmp_path / "json.py")])
 
 
 @pytest.mark.parametrize(
@@ -145,6 +174,7 @@ def test_a_stopped_command_takes_its_runs_along_and_says_how_to_go_on(project, s
         ("tiny.pt", "tiny.pt is not the YAML of a detector; weights are named with pretrained="),
         ("tiny.yaml pretrained=nosuch.pt", "pretrained=nosuch.pt: "),
         ("tiny.yaml folds=99", "folds=99: "),
+        ("tiny.yaml jobs=0", "jobs= must be 1 or more"),
         ("tiny.yaml ray=local device=0", "leave device= out, or say device=cpu"),
         ("tiny.yaml plan=plan.yaml", "plan= states models, data, seeds and recipe: leave them out"),
         ("tiny.yaml scratch=tiny.yaml/runs", "scratch=tiny.yaml/runs/new cannot be written"),

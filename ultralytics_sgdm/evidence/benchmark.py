@@ -21,10 +21,9 @@ from torch import Tensor
 from torch.profiler import ProfilerActivity, profile
 from ultralytics import YOLO
 from ultralytics.utils import DEFAULT_CFG
-from ultralytics.utils.torch_utils import get_flops
+from ultralytics.utils.torch_utils import get_flops, get_num_params
 
 from ..errors import ConfigError, import_extra
-from ..placing.outline import count_parameters
 from . import records
 from .train import import_layers, load_model
 
@@ -110,7 +109,7 @@ def measure(names: Sequence[str], imgsz: int, batch: int, rounds: int, x: Tensor
     rows = []
     for i, name in enumerate(names):
         model = YOLO(name).model
-        row = {"model": name, "parameters": count_parameters(model), "gflops": round(get_flops(model, imgsz), 3)}
+        row = {"model": name, "parameters": get_num_params(model), "gflops": round(get_flops(model, imgsz), 3)}
         row |= {"pytorch": inference[i], "onnxruntime": exported[i], "training_step": training[i]}
         rows.append(row | {"training_memory": {"MiB": round(peaks[i]), "ratio": round(peaks[i] / peaks[0], 4)}})
     return rows
@@ -137,12 +136,14 @@ def benchmark(
         out: JSON file to write.
 
     Raises:
-        ConfigError: If a model, a size or the device is not available.
+        ConfigError: If a model, a size or the device is not available, or OUT exists.
     """
     for module in ("onnx", "onnxruntime"):
         import_extra(module, "export")
     if not models or min(batch, rounds, imgsz) < 1:
         raise ConfigError("name the models, the one to compare with first; batch=, rounds= and imgsz= are 1 or more")
+    if out and out.exists():
+        raise ConfigError(f"out={out} exists; choose another file")
     with records.wrap_errors(f"device={device} is not available"):
         x = torch.rand(1, 3, imgsz, imgsz, device=device)
     import_layers(layers or ())

@@ -82,6 +82,8 @@ def compare(
     else:
         example = "yolo sgdm compare yolov8n.yaml yolov8n-sgdm.yaml data=my.yaml ..."
         raise ConfigError(f"name the models, and the dataset with data=: {example}")
+    if jobs < 1:
+        raise ConfigError("jobs= must be 1 or more")
     absolute = import_layers(planned.layers)
     for variant in planned.models:
         _check(variant.model, {**planned.recipe, **variant.recipe}, ray)
@@ -94,7 +96,12 @@ def compare(
         records.make_folder(out)
         _check_kept(out, planned, tasks, plan)
         left = [task for task in tasks if not (out / f"{task.name}.json").exists()]
-        failed = run_over_ray(left, out, ray, command) if ray else run_in_processes(left, out, jobs, command)
+        try:
+            failed = run_over_ray(left, out, ray, command) if ray else run_in_processes(left, out, jobs, command)
+        except KeyboardInterrupt:
+            done = sum((out / f"{task.name}.json").exists() for task in tasks)
+            print(f"{done} of {len(tasks)} runs are done; the same command goes on from here", file=sys.stderr)
+            raise
     if failed:
         runs = f"{pluralize(len(failed), 'run')} failed: {', '.join(failed)}"
         print(f"error: {runs}; fix what their logs say", file=sys.stderr)

@@ -112,7 +112,10 @@ def analyse(runs: Runs, scratch: Path, groups: str | None) -> dict[str, Any] | N
         except (OSError, ValueError, TypeError, zipfile.BadZipFile):  # missing or not whole
             return None
     pooled = {key: pool(detections) for key, detections in parts.items()}
-    member = [group_of(name, groups) for name in next(iter(pooled.values())).pictures]
+    images = next(iter(pooled.values())).pictures
+    if any(not np.array_equal(d.pictures, images) for d in pooled.values()):
+        raise ConfigError("the runs were evaluated on different images; choose another out=")
+    member = [group_of(name, groups) for name in images]
     counts = statistics.resample(member, RESAMPLES, np.random.default_rng(0))
     scores: dict[str, dict[str, dict[str, float]]] = {METRIC: {}, "mAP50": {}}
     drawn: dict[str, dict[int, np.ndarray]] = {}
@@ -169,6 +172,8 @@ def describe_power(reference: Any, differences: Differences, analysis: Analysis,
         lines.append(f"Warning: an interval rests on {pluralize(least, 'seed')}; below {few} it is a guess.")
     if analysis is None:
         lines.append("Warning: no detections at hand, so intervals are over seeds alone: they hold for these images.")
+    elif analysis["groups"] < statistics.FEW_IMAGES:
+        lines.append(f"Warning: only {analysis['groups']} images or groups of them; few decide much.")
     if pairs := [abs(a - b) for a, b in itertools.combinations(reference, 2)]:
         apart = f"{np.mean(pairs):.2f} mAP points apart on average"
         lines.append(f"Noise floor: two runs of {reference.name} that differ in the seed alone are {apart}.")

@@ -22,19 +22,36 @@ ALONE = {"OMP_NUM_THREADS": "1"}  # runs side by side share no core
 
 
 def collect(pending: Mapping[Future[dict[str, Any]], Task], out: Path) -> list[str]:
-    """Write the record of each run that is done, with a line of progress; return the names of those that failed."""
+    """Write the record of each run that is done, with lines of progress; return the names of those that failed."""
     failed, left, start = [], dict(pending), time.monotonic()
+    epochs = {task.name: (_count_epochs(task), task.recipe.get("epochs", 100)) for task in pending.values()}
+    before = sum(done for done, _ in epochs.values())
     while left:
-        for future in wait(left, 1, FIRST_COMPLETED).done:  # a second at a time: Ctrl-C may reach another thread
+        finished = wait(left, 1, FIRST_COMPLETED).done  # a second at a time: Ctrl-C may reach another thread
+        for task in left.values():
+            done, most = epochs[task.name]
+            if (now := _count_epochs(task)) > done:
+                epochs[task.name] = now, most
+                total = sum(done for done, _ in epochs.values())
+                rest = sum(most for _, most in epochs.values()) - total
+                minutes = (time.monotonic() - start) / 60 * rest / max(total - before, 1)
+                left_over = f"{len(left)} of {len(pending)} runs left, about {minutes:.0f} min"
+                print(f"{task.name}: epoch {now} of {most}; {left_over}", flush=True)
+        for future in finished:
             name = left.pop(future).name
-            minutes = (time.monotonic() - start) / 60 / (len(pending) - len(left)) * len(left)
             try:
                 records.write(future.result(), out / f"{name}.json")
-                print(f"{name}: done, {len(left)} left, about {minutes:.0f} min", flush=True)
+                print(f"{name}: done", flush=True)
             except Exception as e:  # whatever a training raises
                 print(f"{name}: failed: {str(e).rstrip().rpartition(chr(10))[2]}", flush=True)
                 failed.append(name)
     return failed
+
+
+def _count_epochs(task: Task) -> int:
+    """Return the epochs that a run has in its folder, if that is on this machine."""
+    file = Path(task.folder, "results.csv")
+    return max(file.read_text().count("\n") - 1, 0) if file.exists() else 0
 
 
 def run_in_processes(tasks: Sequence[Task], out: Path, jobs: int, command: str) -> list[str]:

@@ -17,7 +17,7 @@ from ..errors import import_extra
 LEVEL = 0.05  # probability that any interval of a comparison leaves out the truth
 POWER = 0.8
 MIN_SEEDS, MAX_SEEDS = 3, 1000  # of a verdict, of a search for the number that is needed
-FEW_SEEDS = 5  # a report warns below it
+FEW_SEEDS, FEW_IMAGES = 5, 300  # a report warns below them
 SAME = 1e-9  # seeds whose differences are no further apart do not vary
 
 

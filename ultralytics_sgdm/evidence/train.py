@@ -57,7 +57,9 @@ def import_layers(files: Sequence[str]) -> list[str]:
     for path in paths:
         sys.path.insert(0, str(path.parent))
         with records.wrap_errors(f"layers={path} is not a Python file that can be imported"):
-            importlib.import_module(path.stem)
+            module = importlib.import_module(path.stem)
+        if Path(getattr(module, "__file__", None) or "").resolve() != path:
+            raise ConfigError(f"layers={path}: Python finds another module named {path.stem}; rename the file")
     return [str(path) for path in paths]
 
 
