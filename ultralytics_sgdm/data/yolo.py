@@ -183,7 +183,7 @@ def _find_problem(splits: Mapping[str, Split], counts: Mapping[str, Any], option
 def _format_report(classes: Sequence[str], record: Mapping[str, Any]) -> list[str]:
     splits = record["splits"]
     lines = format_counts(classes, splits, ("backgrounds", "difficult", "clipped", "rotated"))
-    lines.append(f"difficult: or crowd; rotated: the label is the upright box around it; boxes={record['boxes']}")
+    lines.append(f"boxes={record['boxes']}; crowds count as difficult; rotated boxes have the upright box around them")
     for name, s in splits.items():
         if s["other_classes"]:
             lines.append(f"{name}: left out, for their class is not in classes: {s['other_classes']}")
