@@ -66,7 +66,7 @@ def run_in_processes(tasks: Sequence[Task], out: Path, jobs: int, command: str) 
             done = subprocess.run(argv, stdin=reader, stdout=f, stderr=f, env=environment, start_new_session=True)
         if done.returncode:
             raise RuntimeError(log.read_text(errors="replace"))
-        return json.loads(Path(task.folder, "record.json").read_text(encoding="utf-8"))
+        return records.read(Path(task.folder, "record.json"))
 
     pool = ThreadPoolExecutor(max(jobs, 1))
     try:
