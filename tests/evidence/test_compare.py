@@ -18,8 +18,7 @@ import torch
 import yaml
 
 from ultralytics_sgdm.errors import ConfigError
-from ultralytics_sgdm.evidence import compare, runners
-from ultralytics_sgdm.evidence.train import Task, import_layers
+from ultralytics_sgdm.evidence import compare, train
 
 pytestmark = pytest.mark.slow
 
@@ -124,7 +123,7 @@ def test_a_stopped_command_takes_its_runs_along_and_says_how_to_go_on(project, s
         while not list(project.glob("runs/compare/killed/tiny-7-*/weights/last.pt")):
             assert driver.poll() is None and time.monotonic() < end
             time.sleep(0.1)
-        (child,) = (c for c in psutil.Process(driver.pid).children() if "evidence.runners" in " ".join(c.cmdline()))
+        (child,) = (c for c in psutil.Process(driver.pid).children() if "evidence.train" in " ".join(c.cmdline()))
         driver.send_signal(by)
         printed = driver.communicate(timeout=HUNG / 10)[0]
     finally:
@@ -148,9 +147,9 @@ def test_progress_names_run_epoch_and_time_left(tmp_path, monkeypatch, capsys):
             (tmp_path / "results.csv").write_text("epoch\n1\n2\n")
         return SimpleNamespace(done={future} if future.done() else set())
 
-    monkeypatch.setattr(runners, "wait", wait)
-    task = Task("a-0", "a", "a.yaml", 0, None, {"epochs": 4}, False, [], str(tmp_path), {})
-    assert runners.collect({future: task}, tmp_path) == [] and (tmp_path / "a-0.json").exists()
+    monkeypatch.setattr(train, "wait", wait)
+    task = train.Task("a-0", "a", "a.yaml", 0, None, {"epochs": 4}, False, [], str(tmp_path), {})
+    assert train.collect({future: task}, tmp_path) == [] and (tmp_path / "a-0.json").exists()
     assert capsys.readouterr().out == "a-0: epoch 2 of 4; 1 of 1 runs left, about 0 min\na-0: done\n"
 
 
@@ -158,7 +157,7 @@ def test_a_file_of_layers_is_what_python_finds_by_its_name(tmp_path, monkeypatch
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "json.py").touch()
     with pytest.raises(ConfigError, match=r"json.py: Python finds another module named json; rename the file"):
-        import_layers([str(tmp_path / "json.py")])
+        train.import_layers([str(tmp_path / "json.py")])
 
 
 @pytest.mark.parametrize(

@@ -120,7 +120,7 @@ def analyse(runs: Runs, scratch: Path, groups: str | None) -> dict[str, Any] | N
     scores: dict[str, dict[str, dict[str, float]]] = {METRIC: {}, "mAP50": {}}
     drawn = {}
     for (model, seed), detections in pooled.items():
-        ap = 100 * average_precision(detections, np.vstack([np.ones_like(images, int), counts]))
+        ap: np.ndarray = 100 * average_precision(detections, np.vstack([np.ones_like(images, int), counts]))
         for metric, values in ((METRIC, ap), ("mAP50", ap[..., :1])):
             scores[metric].setdefault(model, {})[str(seed)] = float(mean_ap(values[:1])[0])
         drawn[model, seed] = mean_ap(ap[1:])
