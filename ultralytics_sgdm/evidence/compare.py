@@ -153,10 +153,8 @@ def _check_kept(out: Path, plan: Plan, tasks: Sequence[Task], file: Path | None)
             raise ConfigError(f"{out} holds {name}, which is not in the plan; choose another out=")
         model, fold, binding = records.model_of(record), record.get("fold"), record.get("binding", {})
         task = min(tasks, key=lambda task: (task.fold != fold, task.arm != model))
-        differing = [key for key, value in task.binding.items() if binding.get(key) != value]
-        if task.arm != model:
-            differing = [key for key in differing if key not in ("model", "code")]
-        if differing:
+        own = () if task.arm == model else ("model", "code")
+        if differing := [key for key, value in task.binding.items() if binding.get(key) != value and key not in own]:
             raise ConfigError(f"{out / name}.json was made with another {differing[0]}; choose another out=")
     kept = out / "plan.yaml"
     if file and not kept.exists():

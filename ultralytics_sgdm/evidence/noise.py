@@ -33,7 +33,6 @@ from .records import METRIC
 from .statistics import Estimate
 from .train import digest_data, load_model
 
-TASKS = ("detect", "segment", "pose", "obb")  # those with a mAP of boxes
 DEVIATIONS: list[float] = [4, 8, 16, 32]
 QUALITIES: list[float] = [50, 30, 20, 10]
 SIGMAS: list[float] = [0.5, 1, 1.5, 2]
@@ -79,7 +78,7 @@ def corrupting(stock: type[BaseValidator], corruption: str, strength: float) -> 
 
 def read_checkpoint(file: str, names: dict[int, str]) -> dict[str, Any]:
     """Return file, model, seed and checksum of a checkpoint; raise ConfigError if it has other classes than `names`."""
-    yolo = load_model(file, TASKS)
+    yolo = load_model(file, ("detect", "segment", "pose", "obb"))  # the tasks with a mAP of boxes
     if not yolo.ckpt or dict(yolo.names) != names:
         raise ConfigError(f"{file} must be a checkpoint that is trained to find {list(names.values())}")
     model, seed = yolo.model.yaml.get("yaml_file", file), yolo.ckpt.get("train_args", {}).get("seed", 0)

@@ -210,10 +210,11 @@ def plot(table: Any, differences: Differences, over: str) -> bytes:
 
 def main(out: str, plan: str = "", scratch: str = "") -> None:
     """Make the report of a folder of records anew, and print it."""
-    reference = ""
-    if not plan:
-        reference = Path(out, "summary.csv").read_text(encoding="utf-8").splitlines()[1].partition(",")[0]
-    print(write(Path(out), plans.read(Path(plan), old=True) if plan else None, Path(scratch), reference))
+    if plan:
+        print(write(Path(out), plans.read(Path(plan), old=True), Path(scratch)))
+    else:
+        first = Path(out, "summary.csv").read_text(encoding="utf-8").splitlines()[1]
+        print(write(Path(out), None, Path(scratch), first.partition(",")[0]))
 
 
 if __name__ == "__main__":

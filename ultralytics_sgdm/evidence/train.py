@@ -211,7 +211,7 @@ def run_in_processes(tasks: Sequence[Task], out: Path, jobs: int, command: str) 
             raise RuntimeError(log.read_text(errors="replace"))
         return records.read(Path(task.folder, "record.json"))
 
-    pool = ThreadPoolExecutor(max(jobs, 1))
+    pool = ThreadPoolExecutor(jobs)
     try:
         return collect({pool.submit(run_one, task): task for task in tasks}, out)
     finally:
