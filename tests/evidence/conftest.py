@@ -1,3 +1,5 @@
+import subprocess
+
 import pytest
 import yaml
 
@@ -22,6 +24,18 @@ def make_project():
         return folder
 
     return make
+
+
+@pytest.fixture
+def commit():
+    """Commit a file, in a repository of its folder."""
+
+    def run(file):
+        for given in (["init"], ["add", file.name], ["commit", "-m", "plan"]):
+            who = ("-c", "user.name=a", "-c", "user.email=a@b")
+            subprocess.run(["git", *who, *given], cwd=file.parent, check=True, capture_output=True)
+
+    return run
 
 
 @pytest.fixture

@@ -1,7 +1,6 @@
 """`yolo sgdm compare` from end to end, on trainings of seconds."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
@@ -18,13 +17,12 @@ import torch
 import yaml
 
 from ultralytics_sgdm.errors import ConfigError
-from ultralytics_sgdm.evidence import compare, train
+from ultralytics_sgdm.evidence import compare, report, train
 
 pytestmark = pytest.mark.slow
 
 for module in compare.EXTRAS:
     pytest.importorskip(module)
-ROOT = Path(__file__).parents[2]
 RUNS = ("tiny-0", "tiny-1", "tiny-sgdm-0", "tiny-sgdm-1")
 MODELS = ("tiny.yaml", "tiny-sgdm.yaml")
 SETTINGS = {"data": "data.yaml", "epochs": 2, "imgsz": 64, "workers": 0, "device": "cpu", "optimizer": "SGD"}
@@ -233,7 +231,7 @@ def test_layers_of_a_file_and_one_class_are_trained_and_a_run_that_fails_says_wh
 
 
 @pytest.mark.long
-def test_folds_and_a_plan_with_its_verdict(yolo, again, mistake):
+def test_folds_and_a_plan_with_its_verdict(yolo, shell, again, mistake, commit):
     plan = {
         "question": "Is SGDM better on shapes?",
         "models": [MODELS[0], {"model": MODELS[1], "recipe": {"lr0": 0.02}}],
@@ -247,9 +245,7 @@ def test_folds_and_a_plan_with_its_verdict(yolo, again, mistake):
     }
     Path("plan.yaml").write_text(yaml.safe_dump(plan))
     assert "must be committed" in mistake("compare", "plan=plan.yaml", "out=planned")
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
-    for given in (["init"], ["add", "plan.yaml"], ["commit", "-m", "plan"]):
-        subprocess.run([*git, *given], check=True, capture_output=True)
+    commit(again / "plan.yaml")
     assert "res holds tiny-0, which is not in the plan" in mistake("compare", "plan=plan.yaml", "out=res")
     printed = yolo("sgdm", "compare", "plan=plan.yaml", "out=planned", "jobs=2", cwd=again)
     assert printed.rstrip().endswith("- tiny-sgdm: undecided: a verdict needs 3 seeds")
@@ -259,12 +255,11 @@ def test_folds_and_a_plan_with_its_verdict(yolo, again, mistake):
 
     # a rule that is changed afterwards, though committed, gives no verdict on these runs
     Path("plan.yaml").write_text(yaml.safe_dump({**plan, "better": 0.1}))
-    subprocess.run([*git, "commit", "-am", "easier"], check=True, capture_output=True)
+    commit(again / "plan.yaml")
     assert "plan.yaml was changed since planned was begun" in mistake("compare", "plan=plan.yaml", "out=planned")
 
     # without detections at hand the same figures come from what is kept
     text = Path("planned/summary.md").read_text()
     shutil.rmtree("runs")
-    module = (sys.executable, "-m", "ultralytics_sgdm.evidence.report")
-    subprocess.run([*module, "planned", "planned/plan.yaml"], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert text in shell(sys.executable, "-m", report.__name__, "planned", "planned/plan.yaml", cwd=again)
     assert Path("planned/summary.md").read_text() == text
