@@ -6,15 +6,6 @@ import pytest
 pytestmark = pytest.mark.slow
 
 YOLO_SGDM = (sys.executable, "-m", "ultralytics_sgdm", "sgdm")
-OWN = """
-from torch import nn
-from ultralytics_sgdm import register_layer
-
-@register_layer
-class Timed(nn.Identity):
-    def __init__(self, c1, c2):
-        super().__init__()
-"""
 
 
 def test_benchmark_compares_with_the_first_model_and_leaves_the_users_files(shell, tmp_path):
@@ -34,11 +25,10 @@ def test_benchmark_compares_with_the_first_model_and_leaves_the_users_files(shel
 
 
 @pytest.mark.long
-def test_a_layer_of_a_file_is_known(yolo, tmp_path):
-    (tmp_path / "timed_layer.py").write_text(OWN)
-    backbone = "[[-1, 1, Conv, [16, 3, 2]], [-1, 1, Timed, [16]]]"
+def test_a_layer_of_a_file_is_known(yolo, tmp_path, own_layers):
+    backbone = "[[-1, 1, Conv, [16, 3, 2]], [-1, 1, Mine, [16]]]"
     (tmp_path / "m.yaml").write_text(f"nc: 1\nbackbone: {backbone}\nhead: [[[1], 1, Detect, [nc]]]")
-    arguments = ("m.yaml", "layers=timed_layer.py", "imgsz=64", "rounds=1")
+    arguments = ("m.yaml", f"layers={own_layers}", "imgsz=64", "rounds=1")
     assert "m.yaml" in yolo("sgdm", "benchmark", *arguments, cwd=tmp_path)  # in a process of its own, as it stays known
 
 

@@ -6,9 +6,8 @@ import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import filelock
 import psutil
@@ -135,19 +134,15 @@ def test_a_stopped_command_takes_its_runs_along_and_says_how_to_go_on(project, s
         assert "0 of 2 runs are done; the same command goes on from here" in printed
 
 
-def test_progress_names_run_epoch_and_time_left(tmp_path, monkeypatch, capsys):
-    future = Future()
+def test_progress_names_run_epoch_and_time_left(tmp_path, capsys):
+    def work():
+        time.sleep(1)
+        (tmp_path / "results.csv").write_text("epoch\n1\n2\n")
+        return {}
 
-    def wait(*_):
-        if (tmp_path / "results.csv").exists():
-            future.set_result({})
-        else:
-            (tmp_path / "results.csv").write_text("epoch\n1\n2\n")
-        return SimpleNamespace(done={future} if future.done() else set())
-
-    monkeypatch.setattr(train, "wait", wait)
     task = train.Task("a-0", "a", "a.yaml", 0, None, {"epochs": 4}, False, [], str(tmp_path), {})
-    assert train.collect({future: task}, tmp_path) == [] and (tmp_path / "a-0.json").exists()
+    with ThreadPoolExecutor() as pool:
+        assert train.collect({pool.submit(work): task}, tmp_path) == [] and (tmp_path / "a-0.json").exists()
     assert capsys.readouterr().out == "a-0: epoch 2 of 4; 1 of 1 runs left, about 0 min\na-0: done\n"
 
 
@@ -201,25 +196,12 @@ def test_data_are_read_once_and_a_missing_test_split_only_where_it_is_asked_for(
         read.clear()
 
 
-OWN = """
-from torch import nn
-from ultralytics_sgdm import register_layer
-
-@register_layer
-class Mine(nn.Conv2d):
-    def __init__(self, c1, c2):
-        super().__init__(c1, c2, 1)
-"""
-
-
 @pytest.mark.long
-def test_layers_of_a_file_and_one_class_are_trained_and_a_run_that_fails_says_why(yolo, project):
-    Path("own").mkdir()
-    Path("own/my_layers.py").write_text(OWN)
+def test_layers_of_a_file_and_one_class_are_trained_and_a_run_that_fails_says_why(yolo, project, own_layers):
     tiny = yaml.safe_load(Path("tiny.yaml").read_text())
     tiny["backbone"].append([-1, 1, "Mine", [32]])
     Path("mine.yaml").write_text(yaml.safe_dump({**tiny, "head": [[[4], 1, "Detect", ["nc"]]]}))
-    changes = {"epochs": 1, "seeds": 0, "layers": "own/my_layers.py", "single_cls": True, "batch": -1}
+    changes = {"epochs": 1, "seeds": 0, "layers": own_layers, "single_cls": True, "batch": -1}
     given = ("sgdm", *arguments("mine.yaml", **changes))
     for _ in range(2):  # another process loads its checkpoint again
         assert "mine-0: done" in yolo(*given, cwd=project)

@@ -69,9 +69,6 @@ ABOVE, BELOW = ("undecided: above zero, by less than the margin", "undecided: be
 )
 def test_the_verdict_is_by_margins_that_are_the_same_above_and_below(differences, half, verdict):
     assert decide(differences, half, 0.7, 0.5, planned=3) == verdict
-
-
-def test_a_verdict_needs_three_seeds():
     assert decide([0.9, 1.0], 0.1, 0.7, 0.5, planned=2) == "undecided: a verdict needs 3 seeds"
 
 

@@ -30,7 +30,6 @@ from ..files import sha256, write_atomic
 from . import records, statistics
 from .folds import list_images
 from .records import METRIC
-from .statistics import Estimate
 from .train import digest_data, load_model
 
 DEVIATIONS: list[float] = [4, 8, 16, 32]
@@ -108,7 +107,7 @@ def summarize(found: Sequence[Mapping[str, Any]]) -> Any:
     for (i, row), model in itertools.product(enumerate(found[0]["rows"]), scores.columns.unique(0)):
         loss = losses.loc[i, model].sort_index()
         apart = (loss - losses.loc[i, reference]).dropna() if model != reference else []
-        mean, half, _ = statistics.paired(apart) if len(apart) else Estimate(np.nan)
+        mean, half = statistics.paired(apart)[:2] if len(apart) else (np.nan, np.nan)
         cells = {"corruption": row["corruption"], "strength": row["strength"], "model": model}
         cells |= {"seeds": " ".join(map(str, loss.index)), METRIC: scores.loc[i, model].mean()}
         table.append({**cells, "loss": loss.mean(), "loss std": loss.std(), "difference": mean, "difference +-": half})
