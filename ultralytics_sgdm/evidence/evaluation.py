@@ -97,8 +97,3 @@ def _areas(hits: np.ndarray, seen: np.ndarray, there: np.ndarray) -> np.ndarray:
         curve = best[b, np.searchsorted(found[b] / (there[b] + 1e-16), RECALLS, "right")]
         areas[b] = (curve[1:] + curve[:-1]).sum() / 2 / (len(RECALLS) - 1)  # by trapezoids
     return areas
-
-
-def mean_ap(ap: np.ndarray) -> np.ndarray:
-    """Return mAP50-95 of each resample, (B,), of what `average_precision` gives."""
-    return np.nanmean(ap, (1, 2))

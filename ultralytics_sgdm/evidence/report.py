@@ -23,7 +23,7 @@ from ..errors import ConfigError, import_extra, pluralize
 from ..files import write_atomic
 from . import plan as plans
 from . import records, statistics
-from .evaluation import Detections, average_precision, mean_ap, pool
+from .evaluation import Detections, average_precision, pool
 from .folds import group_of
 from .plan import Plan
 from .records import METRIC, model_of
@@ -122,8 +122,8 @@ def analyse(runs: Runs, scratch: Path, groups: str | None) -> dict[str, Any] | N
     for (model, seed), detections in pooled.items():
         ap: np.ndarray = 100 * average_precision(detections, np.vstack([np.ones_like(images, int), counts]))
         for metric, values in ((METRIC, ap), ("mAP50", ap[..., :1])):
-            scores[metric].setdefault(model, {})[str(seed)] = float(mean_ap(values[:1])[0])
-        drawn[model, seed] = mean_ap(ap[1:])
+            scores[metric].setdefault(model, {})[str(seed)] = float(np.nanmean(values[0]))
+        drawn[model, seed] = np.nanmean(ap[1:], (1, 2))
     reference, *others = scores[METRIC]
     both = {}
     for model in others:

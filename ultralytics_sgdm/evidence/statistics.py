@@ -15,7 +15,6 @@ import numpy as np
 from ..errors import import_extra
 
 LEVEL = 0.05  # probability that any interval of a comparison leaves out the truth
-POWER = 0.8
 MIN_SEEDS, MAX_SEEDS = 3, 1000  # of a verdict, of a search for the number that is needed
 FEW_SEEDS, FEW_IMAGES = 5, 300  # a report warns below them
 SAME = 1e-9  # seeds whose differences are no further apart do not vary
@@ -121,5 +120,5 @@ def seeds_needed(difference: float, spread: float, images_error: float = 0.0, va
     n: np.ndarray = np.arange(MIN_SEEDS, MAX_SEEDS + 1)
     effect = abs(difference) / np.sqrt(spread**2 + n * images_error**2)
     test = import_extra("statsmodels.stats.power", "compare").TTestPower()
-    enough = test.power(effect, n, LEVEL / variants) >= POWER
+    enough = test.power(effect, n, LEVEL / variants) >= 0.8
     return int(n[np.argmax(enough)]) if enough.any() else None
