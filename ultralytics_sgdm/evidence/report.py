@@ -33,7 +33,6 @@ Runs = Sequence[Mapping[str, Any]]
 Analysis = Mapping[str, Any] | None  # what `analyse` returns
 Differences = Mapping[str, Sequence[float]]  # of each model to the reference, seed by seed, in mAP points
 RESAMPLES = 1000
-ERRORS = ("error", "pictures_error")  # of a difference, over seeds and images, and over images alone
 COLUMNS = {  # of a summary, beside the model, with the format of its table
     "parameters": ",",
     "seeds": "",
@@ -129,7 +128,7 @@ def analyse(runs: Runs, scratch: Path, groups: str | None) -> dict[str, Any] | N
     for model in others:
         if common := sorted(seed for of, seed in drawn if of == model and (reference, seed) in drawn):
             resampled = np.stack([drawn[model, seed] - drawn[reference, seed] for seed in common], 1)
-            both[model] = dict(zip(ERRORS, statistics.two_way_errors(resampled), strict=True))
+            both[model] = statistics.two_way_errors(resampled)
     sizes = {"pictures": len(member), "groups": len(set(member)), "resamples": RESAMPLES}
     return {"runs": fingerprint(runs), **sizes, "scores": scores, "both": {METRIC: both}}
 
@@ -158,8 +157,7 @@ def summarize(runs: Runs, analysis: Analysis, variants: int) -> tuple[Any, Any, 
     for model, values in differences.items():
         table.loc[model, ["difference", "± seeds", "p"]] = list(statistics.paired(values, variants))
         if analysis:
-            error, images_error = (analysis["both"][METRIC][model][key] for key in ERRORS)
-            estimate = statistics.two_way(values, error, images_error, analysis["groups"], variants)
+            estimate = statistics.two_way(values, analysis["both"][METRIC][model], analysis["groups"], variants)
             table.loc[model, ["± seeds and images", "p"]] = list(estimate[1:])
     return table, scores.iloc[0].dropna(), differences
 
