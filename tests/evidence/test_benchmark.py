@@ -1,19 +1,16 @@
 import json
-import sys
 
 import pytest
 
 pytestmark = pytest.mark.slow
 
-YOLO_SGDM = (sys.executable, "-m", "ultralytics_sgdm", "sgdm")
 
-
-def test_benchmark_compares_with_the_first_model_and_leaves_the_users_files(shell, tmp_path):
+def test_benchmark_compares_with_the_first_model_and_leaves_the_users_files(yolo, tmp_path):
     pytest.importorskip("onnxruntime")
     (tmp_path / "yolov8n.onnx").write_text("mine")
     out = tmp_path / "results/b.json"
-    command = (*YOLO_SGDM, "benchmark", "yolov8n.yaml", "yolov8n-sgdm.yaml", f"out={out}")
-    printed = shell(*command, "imgsz=128", "rounds=1", "batch=1", cwd=tmp_path)
+    command = ("sgdm", "benchmark", "yolov8n.yaml", "yolov8n-sgdm.yaml", f"out={out}")
+    printed = yolo(*command, "imgsz=128", "rounds=1", "batch=1", cwd=tmp_path)
     stock, ours = json.loads(out.read_text())["rows"]
     assert ours["parameters"] - stock["parameters"] == 186_552
     for kind in ("pytorch", "onnxruntime", "training_step", "training_memory"):
@@ -21,7 +18,7 @@ def test_benchmark_compares_with_the_first_model_and_leaves_the_users_files(shel
     assert "yolov8n-sgdm.yaml: 3,343,752 parameters" in printed
     assert {p.name for p in tmp_path.iterdir()} == {"results", "yolov8n.onnx"}
     assert (tmp_path / "yolov8n.onnx").read_text() == "mine"
-    assert "exists; choose another file" in shell(*command, cwd=tmp_path, status=2)
+    assert "exists; choose another file" in yolo(*command, cwd=tmp_path, status=2)
 
 
 @pytest.mark.long

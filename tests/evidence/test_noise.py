@@ -153,11 +153,10 @@ class Evil:
         return Path.touch, (Path("executed"),)
 
 
-def test_nothing_in_a_checkpoint_is_executed_under_safe_load(shell, project):
+def test_nothing_in_a_checkpoint_is_executed_under_safe_load(yolo, shell, project):
     torch.save({"model": Evil(), "epoch": 0, "train_args": {"epochs": 3}}, "evil.pt")
     arguments = ("sgdm", "noise", "evil.pt", "data=data.yaml", "imgsz=64", "out=out")
-    yolo = (sys.executable, "-m", "ultralytics_sgdm", *arguments)
-    assert "evil.pt cannot be loaded" in shell(*yolo, cwd=project, status=2, ULTRALYTICS_SAFE_LOAD="1")
+    assert "evil.pt cannot be loaded" in yolo(*arguments, cwd=project, status=2, ULTRALYTICS_SAFE_LOAD="1")
     script = (
         "from pathlib import Path\nfrom ultralytics_sgdm.evidence.train import Task, train\n"
         "recipe = {'data': 'data.yaml', 'epochs': 1, 'imgsz': 64, 'batch': 2, 'workers': 0, 'device': 'cpu'}\n"
