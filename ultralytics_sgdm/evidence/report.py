@@ -119,10 +119,10 @@ def analyse(runs: Runs, scratch: Path, groups: str | None) -> dict[str, Any] | N
     scores: dict[str, dict[str, dict[str, float]]] = {METRIC: {}, "mAP50": {}}
     drawn = {}
     for (model, seed), detections in pooled.items():
-        ap: np.ndarray = 100 * average_precision(detections, np.vstack([np.ones_like(images, int), counts]))
+        ap: np.ndarray = average_precision(detections, np.vstack([np.ones_like(images, int), counts]))
         for metric, values in ((METRIC, ap), ("mAP50", ap[..., :1])):
-            scores[metric].setdefault(model, {})[str(seed)] = float(np.nanmean(values[0]))
-        drawn[model, seed] = np.nanmean(ap[1:], (1, 2))
+            scores[metric].setdefault(model, {})[str(seed)] = float(np.nanmean(100 * values[0]))
+        drawn[model, seed] = 100 * np.nanmean(ap[1:], (1, 2))
     reference, *others = scores[METRIC]
     both = {}
     for model in others:
