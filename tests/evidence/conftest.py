@@ -1,3 +1,5 @@
+import subprocess
+
 import pytest
 import yaml
 
@@ -8,6 +10,15 @@ TINY = {
     "head": [[[3], 1, "Detect", ["nc"]]],
     "nc": 6,
 }
+OWN = """
+from torch import nn
+from ultralytics_sgdm import register_layer
+
+@register_layer
+class Mine(nn.Conv2d):
+    def __init__(self, c1, c2):
+        super().__init__(c1, c2, 1)
+"""
 
 
 @pytest.fixture(scope="session")
@@ -22,6 +33,26 @@ def make_project():
         return folder
 
     return make
+
+
+@pytest.fixture
+def own_layers(tmp_path):
+    """A Python file that registers the layer Mine, in a folder of its own; return it as seen from `tmp_path`."""
+    (tmp_path / "own").mkdir()
+    (tmp_path / "own/my_layers.py").write_text(OWN)
+    return "own/my_layers.py"
+
+
+@pytest.fixture
+def commit():
+    """Commit a file, in a repository of its folder."""
+
+    def run(file):
+        for given in (["init"], ["add", file.name], ["commit", "-m", "plan"]):
+            who = ("-c", "user.name=a", "-c", "user.email=a@b")
+            subprocess.run(["git", *who, *given], cwd=file.parent, check=True, capture_output=True)
+
+    return run
 
 
 @pytest.fixture

@@ -1,11 +1,10 @@
-"""The baselines of SGDM: the equations of their papers position by position, and the models that hold them."""
+"""The baselines of SGDM: the equations of their papers, and the models that hold them."""
 
 import copy
 import importlib
 import pickle
 from pathlib import Path
 
-import numpy as np
 import pytest
 import torch
 import torch.nn.functional as F
@@ -66,29 +65,17 @@ def test_pickles_of_0_2_0_find_their_modules(module):
     assert importlib.import_module(old).RoutedConv2d is baselines.RoutedConv2d
 
 
-# Slow references, one position and one sample at a time, in double precision
+# References in double precision, as the papers write them
 
 
 def norm(bn, x):
-    """BatchNorm in evaluation mode of (B, C, H, W), as its definition says."""
-    mean, variance, weight, bias = (
-        p.reshape(1, -1, 1, 1) for p in (bn.running_mean, bn.running_var, bn.weight, bn.bias)
-    )
-    return (x - mean) / (variance + bn.eps).sqrt() * weight + bias
+    return F.batch_norm(x, bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=bn.eps)
 
 
-def patch(x, b, i, j, k):
-    """The (C, k, k) around a position, zero outside."""
-    r = k // 2
-    return F.pad(x, (r, r, r, r))[b, :, i : i + k, j : j + k]
-
-
-def convolve(x, weights, k):
+def convolve(x, weights):
     """Convolve each sample with a kernel of its own, of shape (c2, c1, k, k)."""
-    y = torch.zeros(len(x), weights[0].shape[0], *x.shape[2:], dtype=x.dtype)
-    for b, i, j in np.ndindex(len(x), *x.shape[2:]):
-        y[b, :, i, j] = (weights[b] * patch(x, b, i, j, k)).sum((1, 2, 3))
-    return y
+    pairs = zip(x.split(1), weights, strict=True)
+    return torch.cat([F.conv2d(sample, kernel, padding="same") for sample, kernel in pairs])
 
 
 def reference_cbam(layer, x):
@@ -96,7 +83,7 @@ def reference_cbam(layer, x):
     logits = [w1 @ (w0 @ pooled.T).relu() for pooled in (x.mean((2, 3)), x.amax((2, 3)))]
     y = x * sum(logits).sigmoid().T[:, :, None, None]
     maps = torch.stack([y.mean(1), y.amax(1)], 1)
-    return y * norm(layer.spatial.conv.bn, convolve(maps, [layer.spatial.conv.conv.weight] * len(x), 7)).sigmoid()
+    return y * norm(layer.spatial.conv.bn, convolve(maps, [layer.spatial.conv.conv.weight] * len(x))).sigmoid()
 
 
 def reference_coordinate_attention(layer, x):
@@ -108,11 +95,9 @@ def reference_coordinate_attention(layer, x):
 
 
 def reference_condconv(conv, x):
-    experts, kernels = conv.weight.reshape(conv.num_experts, *conv.weight_shape), []
-    for sample in x:
-        routing = (conv.route.weight @ sample.mean((1, 2)) + conv.route.bias).sigmoid()
-        kernels.append(torch.einsum("n,nfcij->fcij", routing, experts))
-    return convolve(x, kernels, 3)
+    experts = conv.weight.reshape(conv.num_experts, *conv.weight_shape)
+    routing = (x.mean((2, 3)) @ conv.route.weight.T + conv.route.bias).sigmoid()
+    return convolve(x, torch.einsum("bn,nfcij->bfcij", routing, experts))
 
 
 def reference_odconv(conv, x):
@@ -123,25 +108,17 @@ def reference_odconv(conv, x):
         a_w, a_f, a_c, a_s = (m.weight @ z + m.bias for m in (conv.kernels, conv.filters, conv.inputs, conv.taps))
         a_f, a_c, a_s = (a.sigmoid() for a in (a_f[:, None, None, None], a_c[:, None, None], a_s.reshape(k, k)))
         kernels.append(sum(a * a_f * a_c * a_s * basis for a, basis in zip(a_w.softmax(0), bases, strict=True)))
-    return convolve(x, kernels, k)
+    return convolve(x, kernels)
 
 
 def reference_rfaconv(conv, x):
-    k = conv.pool.kernel_size
-    b, c, h, w = x.shape
-    data = torch.zeros(b, c, k * h, k * w, dtype=x.dtype)
-    feature = conv.feature.conv.weight.reshape(c, k * k, k, k)
-    weigh = conv.weigh.weight.reshape(c, k * k)
-    raw = torch.zeros(b, c, k * k, h, w, dtype=x.dtype)
-    for s, i, j in np.ndindex(b, h, w):
-        raw[s, :, :, i, j] = (feature * patch(x, s, i, j, k)[:, None]).sum((2, 3))
-    field = norm(conv.feature.bn, raw.flatten(1, 2)).relu().reshape(raw.shape)
-    for s, i, j in np.ndindex(b, h, w):
-        logits = weigh * patch(x, s, i, j, k).mean((1, 2))[:, None]
-        attention = logits.exp() / logits.exp().sum(1, keepdim=True)
-        tile = (attention * field[s, :, :, i, j]).reshape(c, k, k)
-        data[s, :, k * i : k * i + k, k * j : k * j + k] = tile
-    return F.conv2d(data, conv.conv.weight.reshape(c, c, k, k), stride=k)
+    k, (b, c, h, w) = conv.pool.kernel_size, x.shape
+    patches = F.unfold(x, k, padding=k // 2).reshape(b, c, k * k, h, w)
+    field = torch.einsum("cnm,bcmhw->bcnhw", conv.feature.conv.weight.reshape(c, k * k, k * k), patches)
+    field = norm(conv.feature.bn, field.flatten(1, 2)).relu().reshape(patches.shape)
+    exp = (conv.weigh.weight.reshape(1, c, k * k, 1, 1) * patches.mean(2, keepdim=True)).exp()
+    tiles = (exp / exp.sum(2, keepdim=True) * field).reshape(b, c, k, k, h, w).permute(0, 1, 4, 2, 5, 3)
+    return F.conv2d(tiles.reshape(b, c, k * h, k * w), conv.conv.weight.reshape(c, c, k, k), stride=k)
 
 
 REFERENCES = (reference_cbam, reference_coordinate_attention, reference_condconv, reference_odconv, reference_rfaconv)

@@ -1,28 +1,16 @@
 import json
-import sys
 
 import pytest
 
 pytestmark = pytest.mark.slow
 
-YOLO_SGDM = (sys.executable, "-m", "ultralytics_sgdm", "sgdm")
-OWN = """
-from torch import nn
-from ultralytics_sgdm import register_layer
 
-@register_layer
-class Timed(nn.Identity):
-    def __init__(self, c1, c2):
-        super().__init__()
-"""
-
-
-def test_benchmark_compares_with_the_first_model_and_leaves_the_users_files(shell, tmp_path):
+def test_benchmark_compares_with_the_first_model_and_leaves_the_users_files(yolo, tmp_path):
     pytest.importorskip("onnxruntime")
     (tmp_path / "yolov8n.onnx").write_text("mine")
     out = tmp_path / "results/b.json"
-    command = (*YOLO_SGDM, "benchmark", "yolov8n.yaml", "yolov8n-sgdm.yaml", f"out={out}")
-    printed = shell(*command, "imgsz=128", "rounds=1", "batch=1", cwd=tmp_path)
+    command = ("sgdm", "benchmark", "yolov8n.yaml", "yolov8n-sgdm.yaml", f"out={out}")
+    printed = yolo(*command, "imgsz=128", "rounds=1", "batch=1", cwd=tmp_path)
     stock, ours = json.loads(out.read_text())["rows"]
     assert ours["parameters"] - stock["parameters"] == 186_552
     for kind in ("pytorch", "onnxruntime", "training_step", "training_memory"):
@@ -30,15 +18,14 @@ def test_benchmark_compares_with_the_first_model_and_leaves_the_users_files(shel
     assert "yolov8n-sgdm.yaml: 3,343,752 parameters" in printed
     assert {p.name for p in tmp_path.iterdir()} == {"results", "yolov8n.onnx"}
     assert (tmp_path / "yolov8n.onnx").read_text() == "mine"
-    assert "exists; choose another file" in shell(*command, cwd=tmp_path, status=2)
+    assert "exists; choose another file" in yolo(*command, cwd=tmp_path, status=2)
 
 
 @pytest.mark.long
-def test_a_layer_of_a_file_is_known(yolo, tmp_path):
-    (tmp_path / "timed_layer.py").write_text(OWN)
-    backbone = "[[-1, 1, Conv, [16, 3, 2]], [-1, 1, Timed, [16]]]"
+def test_a_layer_of_a_file_is_known(yolo, tmp_path, own_layers):
+    backbone = "[[-1, 1, Conv, [16, 3, 2]], [-1, 1, Mine, [16]]]"
     (tmp_path / "m.yaml").write_text(f"nc: 1\nbackbone: {backbone}\nhead: [[[1], 1, Detect, [nc]]]")
-    arguments = ("m.yaml", "layers=timed_layer.py", "imgsz=64", "rounds=1")
+    arguments = ("m.yaml", f"layers={own_layers}", "imgsz=64", "rounds=1")
     assert "m.yaml" in yolo("sgdm", "benchmark", *arguments, cwd=tmp_path)  # in a process of its own, as it stays known
 
 

@@ -1,15 +1,13 @@
 """`yolo sgdm compare` from end to end, on trainings of seconds."""
 
 import json
-import os
 import shutil
 import signal
 import subprocess
 import sys
 import time
-from concurrent.futures import Future
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
-from types import SimpleNamespace
 
 import filelock
 import psutil
@@ -18,14 +16,12 @@ import torch
 import yaml
 
 from ultralytics_sgdm.errors import ConfigError
-from ultralytics_sgdm.evidence import compare, runners
-from ultralytics_sgdm.evidence.train import Task, import_layers
+from ultralytics_sgdm.evidence import compare, report, train
 
 pytestmark = pytest.mark.slow
 
 for module in compare.EXTRAS:
     pytest.importorskip(module)
-ROOT = Path(__file__).parents[2]
 RUNS = ("tiny-0", "tiny-1", "tiny-sgdm-0", "tiny-sgdm-1")
 MODELS = ("tiny.yaml", "tiny-sgdm.yaml")
 SETTINGS = {"data": "data.yaml", "epochs": 2, "imgsz": 64, "workers": 0, "device": "cpu", "optimizer": "SGD"}
@@ -124,7 +120,7 @@ def test_a_stopped_command_takes_its_runs_along_and_says_how_to_go_on(project, s
         while not list(project.glob("runs/compare/killed/tiny-7-*/weights/last.pt")):
             assert driver.poll() is None and time.monotonic() < end
             time.sleep(0.1)
-        (child,) = (c for c in psutil.Process(driver.pid).children() if "evidence.runners" in " ".join(c.cmdline()))
+        (child,) = (c for c in psutil.Process(driver.pid).children() if "evidence.train" in " ".join(c.cmdline()))
         driver.send_signal(by)
         printed = driver.communicate(timeout=HUNG / 10)[0]
     finally:
@@ -138,19 +134,15 @@ def test_a_stopped_command_takes_its_runs_along_and_says_how_to_go_on(project, s
         assert "0 of 2 runs are done; the same command goes on from here" in printed
 
 
-def test_progress_names_run_epoch_and_time_left(tmp_path, monkeypatch, capsys):
-    future = Future()
+def test_progress_names_run_epoch_and_time_left(tmp_path, capsys):
+    def work():
+        time.sleep(1)
+        (tmp_path / "results.csv").write_text("epoch\n1\n2\n")
+        return {}
 
-    def wait(*_):
-        if (tmp_path / "results.csv").exists():
-            future.set_result({})
-        else:
-            (tmp_path / "results.csv").write_text("epoch\n1\n2\n")
-        return SimpleNamespace(done={future} if future.done() else set())
-
-    monkeypatch.setattr(runners, "wait", wait)
-    task = Task("a-0", "a", "a.yaml", 0, None, {"epochs": 4}, False, [], str(tmp_path), {})
-    assert runners.collect({future: task}, tmp_path) == [] and (tmp_path / "a-0.json").exists()
+    task = train.Task("a-0", "a", "a.yaml", 0, None, {"epochs": 4}, False, [], str(tmp_path), {})
+    with ThreadPoolExecutor() as pool:
+        assert train.collect({pool.submit(work): task}, tmp_path) == [] and (tmp_path / "a-0.json").exists()
     assert capsys.readouterr().out == "a-0: epoch 2 of 4; 1 of 1 runs left, about 0 min\na-0: done\n"
 
 
@@ -158,7 +150,7 @@ def test_a_file_of_layers_is_what_python_finds_by_its_name(tmp_path, monkeypatch
     monkeypatch.setattr(sys, "path", [*sys.path])
     (tmp_path / "json.py").touch()
     with pytest.raises(ConfigError, match=r"json.py: Python finds another module named json; rename the file"):
-        import_layers([str(tmp_path / "json.py")])
+        train.import_layers([str(tmp_path / "json.py")])
 
 
 @pytest.mark.parametrize(
@@ -204,25 +196,12 @@ def test_data_are_read_once_and_a_missing_test_split_only_where_it_is_asked_for(
         read.clear()
 
 
-OWN = """
-from torch import nn
-from ultralytics_sgdm import register_layer
-
-@register_layer
-class Mine(nn.Conv2d):
-    def __init__(self, c1, c2):
-        super().__init__(c1, c2, 1)
-"""
-
-
 @pytest.mark.long
-def test_layers_of_a_file_and_one_class_are_trained_and_a_run_that_fails_says_why(yolo, project):
-    Path("own").mkdir()
-    Path("own/my_layers.py").write_text(OWN)
+def test_layers_of_a_file_and_one_class_are_trained_and_a_run_that_fails_says_why(yolo, project, own_layers):
     tiny = yaml.safe_load(Path("tiny.yaml").read_text())
     tiny["backbone"].append([-1, 1, "Mine", [32]])
     Path("mine.yaml").write_text(yaml.safe_dump({**tiny, "head": [[[4], 1, "Detect", ["nc"]]]}))
-    changes = {"epochs": 1, "seeds": 0, "layers": "own/my_layers.py", "single_cls": True, "batch": -1}
+    changes = {"epochs": 1, "seeds": 0, "layers": own_layers, "single_cls": True, "batch": -1}
     given = ("sgdm", *arguments("mine.yaml", **changes))
     for _ in range(2):  # another process loads its checkpoint again
         assert "mine-0: done" in yolo(*given, cwd=project)
@@ -234,7 +213,7 @@ def test_layers_of_a_file_and_one_class_are_trained_and_a_run_that_fails_says_wh
 
 
 @pytest.mark.long
-def test_folds_and_a_plan_with_its_verdict(yolo, again, mistake):
+def test_folds_and_a_plan_with_its_verdict(yolo, shell, again, mistake, commit):
     plan = {
         "question": "Is SGDM better on shapes?",
         "models": [MODELS[0], {"model": MODELS[1], "recipe": {"lr0": 0.02}}],
@@ -248,9 +227,7 @@ def test_folds_and_a_plan_with_its_verdict(yolo, again, mistake):
     }
     Path("plan.yaml").write_text(yaml.safe_dump(plan))
     assert "must be committed" in mistake("compare", "plan=plan.yaml", "out=planned")
-    git = ["git", "-c", "user.name=a", "-c", "user.email=a@b"]
-    for given in (["init"], ["add", "plan.yaml"], ["commit", "-m", "plan"]):
-        subprocess.run([*git, *given], check=True, capture_output=True)
+    commit(again / "plan.yaml")
     assert "res holds tiny-0, which is not in the plan" in mistake("compare", "plan=plan.yaml", "out=res")
     printed = yolo("sgdm", "compare", "plan=plan.yaml", "out=planned", "jobs=2", cwd=again)
     assert printed.rstrip().endswith("- tiny-sgdm: undecided: a verdict needs 3 seeds")
@@ -260,12 +237,11 @@ def test_folds_and_a_plan_with_its_verdict(yolo, again, mistake):
 
     # a rule that is changed afterwards, though committed, gives no verdict on these runs
     Path("plan.yaml").write_text(yaml.safe_dump({**plan, "better": 0.1}))
-    subprocess.run([*git, "commit", "-am", "easier"], check=True, capture_output=True)
+    commit(again / "plan.yaml")
     assert "plan.yaml was changed since planned was begun" in mistake("compare", "plan=plan.yaml", "out=planned")
 
     # without detections at hand the same figures come from what is kept
     text = Path("planned/summary.md").read_text()
     shutil.rmtree("runs")
-    module = (sys.executable, "-m", "ultralytics_sgdm.evidence.report")
-    subprocess.run([*module, "planned", "planned/plan.yaml"], check=True, env={**os.environ, "PYTHONPATH": str(ROOT)})
+    assert text in shell(sys.executable, "-m", report.__name__, "planned", "planned/plan.yaml", cwd=again)
     assert Path("planned/summary.md").read_text() == text

@@ -1,4 +1,3 @@
-import subprocess
 from pathlib import Path
 
 import pytest
@@ -57,17 +56,11 @@ def test_a_mistake_in_a_plan_is_named_in_one_line(tmp_path, changes, message):
         plans.read(write(tmp_path, **changes))
 
 
-def test_a_plan_is_committed_as_it_is(tmp_path):
-    def git(*arguments):
-        who = ("-c", "user.name=a", "-c", "user.email=a@b")
-        subprocess.run(["git", "-C", str(tmp_path), *who, *arguments], check=True, capture_output=True)
-
+def test_a_plan_is_committed_as_it_is(tmp_path, commit):
     file = write(tmp_path)
-    git("init")
     with pytest.raises(ConfigError, match="must be committed before its runs: git add"):
         plans.find_commit(file)
-    git("add", "plan.yaml")
-    git("commit", "-m", "plan")
+    commit(file)
     assert len(plans.find_commit(file)) == 40
     write(tmp_path, better=0.1)
     with pytest.raises(ConfigError, match="must be committed"):

@@ -1,6 +1,5 @@
 """The comparisons in results/, and docs/evidence.md, which holds their figures."""
 
-import csv
 import json
 import re
 import shutil
@@ -8,10 +7,10 @@ from pathlib import Path
 
 import pytest
 
-pytest.importorskip("scipy")
-pytest.importorskip("pandas")
 from ultralytics_sgdm.evidence import report
 
+pytest.importorskip("scipy")
+pandas = pytest.importorskip("pandas")
 ROOT = Path(__file__).parents[2]
 EVIDENCE = (ROOT / "docs/evidence.md").read_text(encoding="utf-8")
 if not (ROOT / "results").is_dir():
@@ -19,9 +18,8 @@ if not (ROOT / "results").is_dir():
 COMPARISONS = sorted(file.parent for file in ROOT.glob("results/*/summary.md"))
 
 
-def read(file):
-    with (ROOT / "results" / file).open(encoding="utf-8") as f:
-        return list(csv.DictReader(f))
+def read(folder):
+    return pandas.read_csv(ROOT / "results" / folder / "summary.csv", index_col="model")
 
 
 @pytest.mark.parametrize("folder", COMPARISONS, ids=lambda folder: folder.name)
@@ -38,9 +36,9 @@ def test_the_table_of_accuracy_is_that_of_the_summaries():
     rows = re.findall(r"^\| \[([\w-]+)\]\(\S+\) \| (.+?) \| (.+?) \| (.+?) \| (.+?) \|$", EVIDENCE, re.M)
     assert len(rows) > 20
     for folder, model, seeds, difference, verdict in rows:
-        row = next(row for row in read(f"{folder}/summary.csv") if row["model"] == model)
-        half = row["± seeds and images"] or row["± seeds"]
-        assert (seeds, difference) == (row["seeds"], f"{float(row['difference']):+.1f} ± {float(half):.1f}")
+        row = read(folder).loc[model]
+        half = row[["± seeds and images", "± seeds"]].dropna().iloc[0]
+        assert (seeds, difference) == (row["seeds"], f"{row['difference']:+.1f} ± {half:.1f}")
         summary = (ROOT / f"results/{folder}/summary.md").read_text(encoding="utf-8")
         found = re.findall(rf"^- {re.escape(model)}: (.+)$", summary, re.M)
         assert verdict == (found[0] if found else "no plan")
@@ -48,8 +46,7 @@ def test_the_table_of_accuracy_is_that_of_the_summaries():
 
 def test_the_adjusted_p_values_of_cbam_are_those_of_the_summaries():
     for folder in ("finetune-bccd", "bccd-yolov8n"):
-        row = next(row for row in read(f"{folder}/summary.csv") if row["model"] == "CBAM from P3 on")
-        assert f"adjusted p = {float(row['p']):.2g}" in EVIDENCE
+        assert f"adjusted p = {read(folder)['p']['CBAM from P3 on']:.2g}" in EVIDENCE
 
 
 def test_the_table_of_costs_is_that_of_the_benchmark():
@@ -64,14 +61,11 @@ def test_the_table_of_costs_is_that_of_the_benchmark():
 
 
 def test_the_table_of_noise_is_that_of_the_checkpoints():
-    for strength in ("4", "8", "16", "32"):
-        cells = [strength]
+    for strength in (4, 8, 16, 32):
+        cells = [str(strength)]
         for folder in ("noise-bccd", "noise-animals"):
-            found = [
-                r for r in read(f"{folder}/summary.csv") if (r["corruption"], r["strength"]) == ("highpass", strength)
-            ]
-            rows = {row["model"]: row for row in found}
-            cells.append(f"{float(rows['yolov8n']['loss']):.1f}")
-            for row in (rows["yolov8n-sgdm"], rows["yolov8n-sgdm-free"]):
-                cells.append(f"{float(row['difference']):+.1f} ± {float(row['difference +-']):.1f}")
+            rows = read(folder).query("corruption == 'highpass' and strength == @strength")
+            cells.append(f"{rows['loss']['yolov8n']:.1f}")
+            for _, row in rows.loc[["yolov8n-sgdm", "yolov8n-sgdm-free"]].iterrows():
+                cells.append(f"{row['difference']:+.1f} ± {row['difference +-']:.1f}")
         assert f"| {' | '.join(cells)} |" in EVIDENCE

@@ -30,21 +30,20 @@ from .train import import_layers, load_model
 WARM_UP = 2
 
 
-def clock(device: torch.device) -> float:
-    """Return seconds: processor time on the CPU, time after all work is done on a GPU."""
-    if device.type == "cpu":
-        return time.process_time()
-    torch.cuda.synchronize(device)
-    return time.perf_counter()
-
-
 def time_in_turn(calls: Sequence[Callable[[], object]], rounds: int, device: torch.device) -> list[dict[str, float]]:
     """Return milliseconds and the ratio to the first call of each call, medians over `rounds`."""
+
+    def clock() -> float:
+        if device.type == "cpu":
+            return time.process_time()
+        torch.cuda.synchronize(device)
+        return time.perf_counter()
+
     times = np.empty((WARM_UP + rounds, len(calls)))
     for i, j in np.ndindex(times.shape):
-        start = clock(device)
+        start = clock()
         calls[j]()
-        times[i, j] = 1000 * (clock(device) - start)
+        times[i, j] = 1000 * (clock() - start)
     times = times[WARM_UP:]
     medians, ratios = np.median(times, 0), np.median(times / times[:, :1], 0)
     return [{"ms": round(ms, 2), "ratio": round(r, 4)} for ms, r in zip(medians.tolist(), ratios.tolist(), strict=True)]

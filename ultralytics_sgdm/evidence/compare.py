@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import itertools
 import sys
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -17,8 +17,7 @@ from . import plan as plans
 from . import records, report
 from .folds import SPLITS, write_folds
 from .plan import Plan
-from .runners import run_in_processes, run_over_ray
-from .train import Task, bind, digest_data, import_layers, load_model
+from .train import Task, bind, digest_data, import_layers, load_model, run_in_processes, run_over_ray
 
 EXTRAS = ("scipy.stats", "statsmodels.stats.power", "pandas", "sklearn.model_selection")
 OURS = ("model", "data", "seed", "split", "cfg", "project", "name", "resume", "mode", "task", "plots", "exist_ok")
@@ -125,14 +124,12 @@ def _check(model: str, recipe: Mapping[str, Any], ray: str | None) -> None:
 
 def _list_tasks(plan: Plan, layers: list[str], scratch: Path) -> list[Task]:
     """Return the runs of a plan, seeds in turn over all folds and models; what they read is read once."""
-    yamls: list[str] = [plan.data]
-    folds: list[int | None] = [None]
+    folds: Iterable[tuple[int | None, str | Path]] = [(None, plan.data)]
     if plan.folds:
         every = digest_data(plan.data, SPLITS)
         name = records.digest([str(Path(plan.data).resolve()), every, plan.folds, plan.groups])[:8]
-        yamls = [str(y) for y in write_folds(plan.data, plan.folds, plan.groups, scratch / f"folds-{name}")]
-        folds = list(range(plan.folds))
-    data = [(fold, file, digest_data(file, ("train", "val"))) for fold, file in zip(folds, yamls, strict=True)]
+        folds = enumerate(write_folds(plan.data, plan.folds, plan.groups, scratch / f"folds-{name}"))
+    data = [(fold, str(file), digest_data(str(file), ("train", "val"))) for fold, file in folds]
     tasks = []
     for seed, (fold, file, checksum), variant in itertools.product(plan.seeds, data, plan.models):
         recipe = {**plan.recipe, **variant.recipe, "data": file}
@@ -156,10 +153,8 @@ def _check_kept(out: Path, plan: Plan, tasks: Sequence[Task], file: Path | None)
             raise ConfigError(f"{out} holds {name}, which is not in the plan; choose another out=")
         model, fold, binding = records.model_of(record), record.get("fold"), record.get("binding", {})
         task = min(tasks, key=lambda task: (task.fold != fold, task.arm != model))
-        differing = [key for key, value in task.binding.items() if binding.get(key) != value]
-        if task.arm != model:
-            differing = [key for key in differing if key not in ("model", "code")]
-        if differing:
+        own = () if task.arm == model else ("model", "code")
+        if differing := [key for key, value in task.binding.items() if binding.get(key) != value and key not in own]:
             raise ConfigError(f"{out / name}.json was made with another {differing[0]}; choose another out=")
     kept = out / "plan.yaml"
     if file and not kept.exists():

@@ -59,19 +59,17 @@ def evaluate(weights: Path, settings: Mapping[str, Any], folder: Path) -> tuple[
 
 def pool(parts: Sequence[Detections]) -> Detections:
     """Return the detections on several datasets, such as those of all folds, as of one."""
-    joined = {key: np.concatenate([getattr(d, key) for d in parts]) for key in Detections._fields}
-    before = np.cumsum([0, *(len(d.pictures) for d in parts)])
-    for key in ("picture", "target_picture"):
-        joined[key] = np.concatenate([getattr(d, key) + n for d, n in zip(parts, before, strict=False)])
-    return Detections(**joined)
+    before = np.cumsum([0, *(len(d.pictures) for d in parts[:-1])])
+    pairs = zip(parts, before, strict=True)
+    moved = [d._replace(picture=d.picture + n, target_picture=d.target_picture + n) for d, n in pairs]
+    return Detections(*map(np.concatenate, zip(*moved, strict=True)))
 
 
-def average_precision(d: Detections, counts: np.ndarray | None = None) -> np.ndarray:
+def average_precision(d: Detections, counts: np.ndarray) -> np.ndarray:
     """Return AP as Ultralytics computes it, (B, classes with boxes, 10), NaN where a resample has no box of the class.
 
-    `counts` says how often each image counts, in each of B resamples (B, P); by default once each.
+    `counts` says how often each image counts, in each of B resamples (B, P).
     """
-    counts = np.ones((1, len(d.pictures))) if counts is None else counts
     classes = np.unique(d.target_cls)
     result = np.full((len(counts), len(classes), d.tp.shape[1]), np.nan)
     for c, cls in enumerate(classes):
@@ -99,8 +97,3 @@ def _areas(hits: np.ndarray, seen: np.ndarray, there: np.ndarray) -> np.ndarray:
         curve = best[b, np.searchsorted(found[b] / (there[b] + 1e-16), RECALLS, "right")]
         areas[b] = (curve[1:] + curve[:-1]).sum() / 2 / (len(RECALLS) - 1)  # by trapezoids
     return areas
-
-
-def mean_ap(ap: np.ndarray) -> np.ndarray:
-    """Return mAP50-95 of each resample, (B,), of what `average_precision` gives."""
-    return np.nanmean(ap, (1, 2))

@@ -56,7 +56,7 @@ def write_folds(data: str, k: int, pattern: str | None, folder: Path) -> list[Pa
     Images are links, labels copies, so that nothing is written beside the dataset itself. Folds that exist are kept.
     """
     yamls = [folder / f"fold-{i}" / "data.yaml" for i in range(k)]
-    if yamls and yamls[-1].exists():
+    if yamls[-1].exists():
         return yamls
     shutil.rmtree(folder, ignore_errors=True)  # of a stopped command
     spec = check_det_dataset(data)

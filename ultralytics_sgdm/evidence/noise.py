@@ -10,6 +10,7 @@ checkpoint sees the same.
 
 from __future__ import annotations
 
+import itertools
 import tempfile
 import zlib
 from collections.abc import Mapping, Sequence
@@ -29,10 +30,8 @@ from ..files import sha256, write_atomic
 from . import records, statistics
 from .folds import list_images
 from .records import METRIC
-from .statistics import Estimate
 from .train import digest_data, load_model
 
-TASKS = ("detect", "segment", "pose", "obb")  # those with a mAP of boxes
 DEVIATIONS: list[float] = [4, 8, 16, 32]
 QUALITIES: list[float] = [50, 30, 20, 10]
 SIGMAS: list[float] = [0.5, 1, 1.5, 2]
@@ -78,7 +77,7 @@ def corrupting(stock: type[BaseValidator], corruption: str, strength: float) -> 
 
 def read_checkpoint(file: str, names: dict[int, str]) -> dict[str, Any]:
     """Return file, model, seed and checksum of a checkpoint; raise ConfigError if it has other classes than `names`."""
-    yolo = load_model(file, TASKS)
+    yolo = load_model(file, ("detect", "segment", "pose", "obb"))  # the tasks with a mAP of boxes
     if not yolo.ckpt or dict(yolo.names) != names:
         raise ConfigError(f"{file} must be a checkpoint that is trained to find {list(names.values())}")
     model, seed = yolo.model.yaml.get("yaml_file", file), yolo.ckpt.get("train_args", {}).get("seed", 0)
@@ -101,22 +100,18 @@ def measure(name: str, file: str, settings: dict[str, Any], strengths: dict[str,
 
 def summarize(found: Sequence[Mapping[str, Any]]) -> Any:
     """Return a table of the records of checkpoints, the reference first: mAP, its loss, and paired differences."""
-    scores: dict[str, dict[int, list[float]]] = {}  # of each row, by model and seed
-    for record in found:
-        scores.setdefault(record["model"], {})[record["seed"]] = [row[METRIC] for row in record["rows"]]
-    reference, *_ = scores.values()
+    pandas = import_extra("pandas", "compare")
+    scores = pandas.DataFrame({(r["model"], r["seed"]): [row[METRIC] for row in r["rows"]] for r in found})
+    losses, reference = scores.iloc[0] - scores, found[0]["model"]
     table = []
-    for i, row in enumerate(found[0]["rows"]):
-        for model, of in scores.items():
-            losses = [values[0] - values[i] for _, values in sorted(of.items())]
-            cells = {"corruption": row["corruption"], "strength": row["strength"], "model": model}
-            cells |= {"seeds": " ".join(map(str, sorted(of))), METRIC: np.mean([values[i] for values in of.values()])}
-            cells |= {"loss": np.mean(losses), "loss std": statistics.pooled_spread([losses])}
-            common = sorted(of.keys() & reference.keys()) if of is not reference else []
-            differences = [of[s][0] - of[s][i] - reference[s][0] + reference[s][i] for s in common]
-            mean, half, _ = statistics.paired(differences) if differences else Estimate(np.nan)
-            table.append({**cells, "difference": mean, "difference +-": half})
-    return import_extra("pandas", "compare").DataFrame(table).round(3)
+    for (i, row), model in itertools.product(enumerate(found[0]["rows"]), scores.columns.unique(0)):
+        loss = losses.loc[i, model].sort_index()
+        apart = (loss - losses.loc[i, reference]).dropna() if model != reference else []
+        mean, half = statistics.paired(apart)[:2] if len(apart) else (np.nan, np.nan)
+        cells = {"corruption": row["corruption"], "strength": row["strength"], "model": model}
+        cells |= {"seeds": " ".join(map(str, loss.index)), METRIC: scores.loc[i, model].mean()}
+        table.append({**cells, "loss": loss.mean(), "loss std": loss.std(), "difference": mean, "difference +-": half})
+    return pandas.DataFrame(table).round(3)
 
 
 def noise(

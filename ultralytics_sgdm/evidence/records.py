@@ -69,6 +69,11 @@ def write(record: dict[str, Any], file: Path) -> None:
     write_atomic(file, json.dumps(record, indent=1) + "\n")
 
 
+def read(file: Path) -> Any:
+    """Return what a JSON file holds, {} if it is not there."""
+    return json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
+
+
 def run_name(model: str, seed: int, fold: int | None = None) -> str:
     """Return the name of a run's record."""
     return f"{model}-{seed}" + ("" if fold is None else f"-fold{fold}")
@@ -84,7 +89,7 @@ def read_runs(out: Path) -> dict[str, dict[str, Any]]:
     found = {}
     for file in sorted(out.glob("*-*.json")):
         with wrap_errors(f"{file} is not a record of this command; move it away, or choose another out="):
-            found[file.stem] = json.loads(file.read_text(encoding="utf-8"))
+            found[file.stem] = read(file)
             operator.itemgetter(*REQUIRED)(found[file.stem])
             found[file.stem].pop("sha256", None)  # versions before 0.3.0 added a checksum of the record itself
     return found

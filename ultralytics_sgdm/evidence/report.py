@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import io
 import itertools
-import json
 import sys
 import zipfile
 from collections import Counter
@@ -24,7 +23,7 @@ from ..errors import ConfigError, import_extra, pluralize
 from ..files import write_atomic
 from . import plan as plans
 from . import records, statistics
-from .evaluation import Detections, average_precision, mean_ap, pool
+from .evaluation import Detections, average_precision, pool
 from .folds import group_of
 from .plan import Plan
 from .records import METRIC, model_of
@@ -34,9 +33,7 @@ Runs = Sequence[Mapping[str, Any]]
 Analysis = Mapping[str, Any] | None  # what `analyse` returns
 Differences = Mapping[str, Sequence[float]]  # of each model to the reference, seed by seed, in mAP points
 RESAMPLES = 1000
-ERRORS = ("error", "pictures_error")  # of a difference, over seeds and images, and over images alone
-COLUMNS = {  # of a summary, with the format of its table
-    "model": "",
+COLUMNS = {  # of a summary, beside the model, with the format of its table
     "parameters": ",",
     "seeds": "",
     METRIC: ".1f",
@@ -54,29 +51,32 @@ def write(out: Path, plan: Plan | None, scratch: Path, reference: str = "") -> s
     planned = [variant.name for variant in plan.models] if plan and plan.question else []
     found = [run for run in records.read_runs(out).values() if not planned or model_of(run) in planned]
     runs = select_runs(found, plan.models[0].name if plan else reference)
-    analysis = analyse(runs, scratch, plan.groups if plan else None)
-    if analysis:
+    if analysis := analyse(runs, scratch, plan.groups if plan else None):
         records.write(analysis, out / "analysis.json")
-    elif (file := out / "analysis.json").exists():
-        kept = json.loads(file.read_text(encoding="utf-8"))
-        analysis = kept if kept["runs"] == fingerprint(runs) else None
-    file = out / "names.json"
-    names = json.loads(file.read_text(encoding="utf-8")) if file.exists() else {}
-    scores = tabulate(runs, analysis, METRIC)
-    apart = (scores - scores.iloc[0]).iloc[1:].dropna(how="all")
-    differences = {model: row.dropna().tolist() for model, row in apart.iterrows()}
-    variants = max(len(scores), len(planned)) - 1
-    table = summarize(runs, scores, differences, analysis, variants)
-    table["model"] = [names.get(model, model) for model in table.index]
+    else:
+        kept = records.read(out / "analysis.json")
+        analysis = kept if kept.get("runs") == fingerprint(runs) else None
+    variants = len(planned or set(map(model_of, runs))) - 1
+    table, scores, differences = summarize(runs, analysis, variants)
+    names = records.read(out / "names.json")
+    table.insert(0, "model", [names.get(model, model) for model in table.index])
     rounded = table.round(3)
     write_atomic(out / "summary.csv", rounded.to_csv(index=False, lineterminator="\n"))
-    lines = [f"| {' | '.join(COLUMNS)} |", f"|---|{'---:|' * (len(COLUMNS) - 1)}"]
-    for row in rounded.itertuples(index=False):
+    lines = [f"| model | {' | '.join(COLUMNS)} |", f"|---|{'---:|' * len(COLUMNS)}"]
+    for model, *row in rounded.itertuples(index=False):
         cells = ("" if cell != cell else f"{cell:{form}}" for cell, form in zip(row, COLUMNS.values(), strict=True))
-        lines.append(f"| {' | '.join(cells)} |")
-    lines += ["", *describe_power(scores.iloc[0].dropna(), differences, analysis, variants)]
+        lines.append(f"| {model} | {' | '.join(cells)} |")
+    lines += ["", *describe_power(scores, differences, analysis, variants)]
     if plan and planned:
-        lines = [plan.question.strip(), "", *lines, "", *_describe_verdicts(table, differences, plan, names)]
+        rule = (
+            f"Verdicts by intervals over seeds and images (superior: above zero, and a mean of {plan.better:g} mAP "
+            f"points or more; inferior: the same below; equivalent: within ±{plan.equal:g} mAP points):"
+        )
+        lines = [plan.question.strip(), "", *lines, "", rule, ""]
+        for model in planned[1:]:
+            half = table["± seeds and images"].get(model, np.nan)
+            verdict = statistics.decide(differences.get(model, []), half, plan.better, plan.equal, len(plan.seeds))
+            lines.append(f"- {names.get(model, model)}: {verdict}")
     write_atomic(out / "summary.md", text := "\n".join(lines) + "\n")
     if variants:
         write_atomic(out / "differences.png", plot(table, differences, "seeds and images" if analysis else "seeds"))
@@ -104,11 +104,10 @@ def analyse(runs: Runs, scratch: Path, groups: str | None) -> dict[str, Any] | N
     """
     parts: dict[tuple[str, int], list[Detections]] = {}
     for run in runs:
-        model, seed = model_of(run), run["seed"]
-        name = records.run_name(model, seed, run.get("fold"))
+        name = records.run_name(model_of(run), run["seed"], run.get("fold"))
         folder = scratch / f"{name}-{records.digest(run.get('binding'))[:10]}"
         try:
-            parts.setdefault((model, seed), []).append(Detections(**np.load(folder / DETECTIONS)))
+            parts.setdefault((model_of(run), run["seed"]), []).append(Detections(**np.load(folder / DETECTIONS)))
         except (OSError, ValueError, TypeError, zipfile.BadZipFile):  # missing or not whole
             return None
     pooled = {key: pool(detections) for key, detections in parts.items()}
@@ -118,49 +117,49 @@ def analyse(runs: Runs, scratch: Path, groups: str | None) -> dict[str, Any] | N
     member = [group_of(name, groups) for name in images]
     counts = statistics.resample(member, RESAMPLES, np.random.default_rng(0))
     scores: dict[str, dict[str, dict[str, float]]] = {METRIC: {}, "mAP50": {}}
-    drawn: dict[str, dict[int, np.ndarray]] = {}
+    drawn = {}
     for (model, seed), detections in pooled.items():
-        ap: np.ndarray = 100 * average_precision(detections)
+        ap: np.ndarray = average_precision(detections, np.vstack([np.ones_like(images, int), counts]))
         for metric, values in ((METRIC, ap), ("mAP50", ap[..., :1])):
-            scores[metric].setdefault(model, {})[str(seed)] = float(mean_ap(values)[0])
-        drawn.setdefault(model, {})[seed] = 100 * mean_ap(average_precision(detections, counts))
-    reference, *others = drawn
+            scores[metric].setdefault(model, {})[str(seed)] = float(np.nanmean(100 * values[0]))
+        drawn[model, seed] = 100 * np.nanmean(ap[1:], (1, 2))
+    reference, *others = scores[METRIC]
     both = {}
     for model in others:
-        if common := sorted(drawn[model].keys() & drawn[reference].keys()):
-            resampled = np.stack([drawn[model][seed] - drawn[reference][seed] for seed in common], 1)
-            both[model] = dict(zip(ERRORS, statistics.two_way_errors(resampled), strict=True))
+        if common := sorted(seed for of, seed in drawn if of == model and (reference, seed) in drawn):
+            resampled = np.stack([drawn[model, seed] - drawn[reference, seed] for seed in common], 1)
+            both[model] = statistics.two_way_errors(resampled)
     sizes = {"pictures": len(member), "groups": len(set(member)), "resamples": RESAMPLES}
     return {"runs": fingerprint(runs), **sizes, "scores": scores, "both": {METRIC: both}}
 
 
-def tabulate(runs: Runs, analysis: Analysis, metric: str) -> Any:
-    """Return a table of each model's score by seed: folds pooled where detections were analysed, else the mean."""
+def summarize(runs: Runs, analysis: Analysis, variants: int) -> tuple[Any, Any, Differences]:
+    """Return a table with a row for each model, the reference's scores by seed, and differences to them.
+
+    Scores are of all folds pooled where detections were analysed, else their mean.
+    """
     pandas = import_extra("pandas", "compare")
-    if analysis:
-        table = pandas.DataFrame.from_dict(analysis["scores"][metric], "index").rename(columns=int)
-    else:
-        rows = [(model_of(run), run["seed"], 100 * run[metric]) for run in runs]
-        table = pandas.DataFrame(rows).groupby([0, 1])[2].mean().unstack()
-    return table.reindex(dict.fromkeys(map(model_of, runs))).sort_index(axis=1)
-
-
-def summarize(runs: Runs, scores: Any, differences: Differences, analysis: Analysis, variants: int) -> Any:
-    """Return a table with a row for each model: cost, scores, and the difference to the first with its intervals."""
-    parameters, map50 = {model_of(run): run["parameters"] for run in runs}, tabulate(runs, analysis, "mAP50")
-    rows = []
-    for model, row in scores.iterrows():
-        cells = {"model": model, "parameters": parameters[model], "seeds": " ".join(map(str, row.dropna().index))}
-        cells |= {METRIC: row.mean(), "spread": row.std(), "mAP50": map50.loc[model].mean()}
-        if values := differences.get(model):
-            mean, half, p = statistics.paired(values, variants)
-            cells |= {"difference": mean, "± seeds": half, "p": p}
-            if analysis:
-                error, images_error = (analysis["both"][METRIC][model][key] for key in ERRORS)
-                _, half, p = statistics.two_way(values, error, images_error, analysis["groups"], variants)
-                cells |= {"± seeds and images": half, "p": p}
-        rows.append(cells)
-    return import_extra("pandas", "compare").DataFrame(rows, scores.index, list(COLUMNS))
+    rows = pandas.DataFrame([{**{key: run[key] for key in records.REQUIRED}, "model": model_of(run)} for run in runs])
+    rows = rows.groupby(["model", "seed"], sort=False, as_index=False).mean()
+    for metric in (METRIC, "mAP50"):
+        rows[metric] *= 100
+        if analysis:
+            of = analysis["scores"][metric]
+            rows[metric] = [of[model][str(seed)] for model, seed in zip(rows["model"], rows["seed"], strict=True)]
+    models = rows.sort_values("seed").groupby("model")
+    table = models[[METRIC, "mAP50"]].mean().reindex(index=rows["model"].unique(), columns=COLUMNS)
+    table["parameters"] = models["parameters"].last().astype(int)
+    table["seeds"] = models["seed"].agg(lambda seeds: " ".join(map(str, seeds)))
+    table["spread"] = models[METRIC].std()
+    scores = rows.pivot(index="model", columns="seed", values=METRIC).reindex(table.index)
+    apart = (scores - scores.iloc[0]).iloc[1:].dropna(how="all")
+    differences = {model: row.dropna().tolist() for model, row in apart.iterrows()}
+    for model, values in differences.items():
+        table.loc[model, ["difference", "± seeds", "p"]] = list(statistics.paired(values, variants))
+        if analysis:
+            estimate = statistics.two_way(values, analysis["both"][METRIC][model], analysis["groups"], variants)
+            table.loc[model, ["± seeds and images", "p"]] = list(estimate[1:])
+    return table, scores.iloc[0].dropna(), differences
 
 
 def describe_power(reference: Any, differences: Differences, analysis: Analysis, variants: int) -> list[str]:
@@ -191,20 +190,6 @@ def describe_power(reference: Any, differences: Differences, analysis: Analysis,
     return lines
 
 
-def _describe_verdicts(table: Any, differences: Differences, plan: Plan, names: Mapping[str, str]) -> list[str]:
-    """Return lines with the verdict on each model of a plan by the plan's own margins."""
-    rule = (
-        f"Verdicts by intervals over seeds and images (superior: above zero, and a mean of {plan.better:g} mAP points "
-        f"or more; inferior: the same below; equivalent: within ±{plan.equal:g} mAP points):"
-    )
-    lines = [rule, ""]
-    for model in [variant.name for variant in plan.models[1:]]:
-        half = table["± seeds and images"].get(model, np.nan)
-        verdict = statistics.decide(differences.get(model, []), half, plan.better, plan.equal, len(plan.seeds))
-        lines.append(f"- {names.get(model, model)}: {verdict}")
-    return lines
-
-
 def plot(table: Any, differences: Differences, over: str) -> bytes:
     """Return a PNG of the difference of each model to the first: a dot a seed, the mean, and the interval `over`."""
     figure, axes = plt.subplots(figsize=(7, 1.2 + 0.4 * len(differences)), layout="constrained")
@@ -223,10 +208,11 @@ def plot(table: Any, differences: Differences, over: str) -> bytes:
 
 def main(out: str, plan: str = "", scratch: str = "") -> None:
     """Make the report of a folder of records anew, and print it."""
-    reference = ""
-    if not plan:
-        reference = Path(out, "summary.csv").read_text(encoding="utf-8").splitlines()[1].partition(",")[0]
-    print(write(Path(out), plans.read(Path(plan), old=True) if plan else None, Path(scratch), reference))
+    if plan:
+        print(write(Path(out), plans.read(Path(plan), old=True), Path(scratch)))
+    else:
+        first = Path(out, "summary.csv").read_text(encoding="utf-8").splitlines()[1]
+        print(write(Path(out), None, Path(scratch), first.partition(",")[0]))
 
 
 if __name__ == "__main__":

@@ -7,15 +7,14 @@ no known correlation, which two-way intervals lack; unlike in Holm's procedure i
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from typing import NamedTuple
+from collections.abc import Mapping, Sequence
+from typing import Any, NamedTuple
 
 import numpy as np
 
 from ..errors import import_extra
 
 LEVEL = 0.05  # probability that any interval of a comparison leaves out the truth
-POWER = 0.8
 MIN_SEEDS, MAX_SEEDS = 3, 1000  # of a verdict, of a search for the number that is needed
 FEW_SEEDS, FEW_IMAGES = 5, 300  # a report warns below them
 SAME = 1e-9  # seeds whose differences are no further apart do not vary
@@ -39,33 +38,31 @@ def paired(differences: Sequence[float], variants: int = 1) -> Estimate:
     return Estimate(mean, float(high) - mean, min(1.0, variants * float(test.pvalue)))
 
 
-def two_way_errors(resampled: np.ndarray, rng: np.random.Generator | None = None) -> tuple[float | None, float]:
-    """Return the standard error of a mean difference over seeds and images, and that over images alone.
+def two_way_errors(resampled: np.ndarray, rng: np.random.Generator | None = None) -> dict[str, float | None]:
+    """Return the standard error of a mean difference over seeds and images, and that over images alone, by name.
 
     `resampled` holds the difference of each seed on each of B resamples of the images, (B, n). Each of them meets a
     resample of the seeds (Owen, "The pigeonhole bootstrap", 2007, arXiv 0712.1111), of n - 1 seeds, so that the
     variance of their mean is not biased (Rao and Wu, JASA 1988). One seed has no error over both.
     """
-    n, over_images = resampled.shape[1], float(resampled.mean(1).std(ddof=1))
-    if n < 2:
-        return None, over_images
-    drawn = (rng or np.random.default_rng(0)).integers(0, n, (len(resampled), n - 1))
-    return float(np.take_along_axis(resampled, drawn, 1).mean(1).std(ddof=1)), over_images
+    n, error = resampled.shape[1], None
+    if n > 1:
+        drawn = (rng or np.random.default_rng(0)).integers(0, n, (len(resampled), n - 1))
+        error = float(np.take_along_axis(resampled, drawn, 1).mean(1).std(ddof=1))
+    return {"error": error, "pictures_error": float(resampled.mean(1).std(ddof=1))}
 
 
-def two_way(
-    differences: Sequence[float], error: float | None, images_error: float, images: int, variants: int = 1
-) -> Estimate:
+def two_way(differences: Sequence[float], errors: Mapping[str, Any], images: int, variants: int = 1) -> Estimate:
     """Return the estimate of a mean difference over seeds and images, from what `two_way_errors` returns.
 
     The squares of the half widths over the seeds and over the images (or groups of them) add (Zou and Donner,
     Statistics in Medicine 2008), so the interval is no surer of the seeds than they allow.
     """
-    mean, n = float(np.mean(differences)), len(differences)
+    mean, n, error = float(np.mean(differences)), len(differences), errors["error"]
     if error is None or np.ptp(differences) < SAME:
         return Estimate(mean)
     student = import_extra("scipy.stats", "compare").t
-    variances = np.array([np.var(differences, ddof=1) / n, images_error**2])
+    variances = np.array([np.var(differences, ddof=1) / n, errors["pictures_error"] ** 2])
 
     def half(level: float) -> float:
         quantiles = student.ppf(1 - level / 2, [n - 1, images - 1])
@@ -121,5 +118,5 @@ def seeds_needed(difference: float, spread: float, images_error: float = 0.0, va
     n: np.ndarray = np.arange(MIN_SEEDS, MAX_SEEDS + 1)
     effect = abs(difference) / np.sqrt(spread**2 + n * images_error**2)
     test = import_extra("statsmodels.stats.power", "compare").TTestPower()
-    enough = test.power(effect, n, LEVEL / variants) >= POWER
+    enough = test.power(effect, n, LEVEL / variants) >= 0.8
     return int(n[np.argmax(enough)]) if enough.any() else None
