@@ -9,17 +9,11 @@ from torch import nn
 from ultralytics import YOLO
 from ultralytics.utils import LOGGER
 
-from ultralytics_sgdm import equip
+from ultralytics_sgdm import equip, register_layer
 from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.nn.csp import A2C2fSGDM
 from ultralytics_sgdm.placing.weights import added_modules
 from ultralytics_sgdm.plugin.freezing import _freeze_parameters, _name_frozen, frozen_names
-
-
-class Rows(nn.Module):
-    def __init__(self, *rows):
-        super().__init__()
-        self.model = nn.Sequential(*rows)
 
 
 def trained(model):
@@ -54,7 +48,7 @@ def warnings(monkeypatch, caplog):
     return caplog
 
 
-@pytest.mark.parametrize("freeze", [None, 0, False, 10, [0, 3], [10, 50], 99, [], ["4.cv1", 3], "stok", 2.5, (1, 2)])
+@pytest.mark.parametrize("freeze", [None, False, 10, [10, 50], ["4.cv1", 3], "stok", 2.5, (1, 2)])
 def test_a_stock_model_is_frozen_as_without_the_package(freeze):
     assert frozen_names(YOLO("yolov8n.yaml").model, freeze) is freeze
 
@@ -71,12 +65,13 @@ def test_stock_leaves_the_added_modules_alone_to_learn(name):
 
 
 def test_freezing_reaches_parameters_of_a_block_itself():
-    model = Rows(A2C2fSGDM(64, 64, 1, True, 1, True))  # its gamma belongs to no layer inside it
+    model = nn.ModuleDict({"model": nn.Sequential(A2C2fSGDM(64, 64, 1, True, 1, True))})
+    assert "model.0.gamma" in dict(model.named_parameters())  # which belongs to no layer inside the block
     assert trainable(model, "stock") == of(model, ["model.0.sgdm"])
 
 
 @pytest.mark.parametrize("name", ["yolov8n-sgdm.yaml", "yolov6n-sgdm.yaml", "yolov8n-rdconv.yaml", "yolov8n-cbam.yaml"])
-@pytest.mark.parametrize("freeze", [10, 22, [8, 5], ["8", "9", 5]])
+@pytest.mark.parametrize("freeze", [10, ["8", "9", 5]])
 def test_an_untrained_module_stays_trainable_and_a_line_says_so(name, freeze, warnings):
     pytest.importorskip("timm")
     model = YOLO(name).model
@@ -118,8 +113,7 @@ def test_stock_layers_without_weights_are_warned_of(warnings):
 
 
 def test_a_layer_of_the_users_own_that_starts_at_zero_stays_trainable(tmp_path):
-    from ultralytics_sgdm import register_layer
-
+    @register_layer
     class Scale(nn.Module):
         def __init__(self, c1, c2):
             super().__init__()
@@ -129,7 +123,6 @@ def test_a_layer_of_the_users_own_that_starts_at_zero_stays_trainable(tmp_path):
         def forward(self, x):
             return x + self.conv(x)
 
-    register_layer(Scale)
     equip("yolov8n.yaml", module="Scale", at=4, out=tmp_path / "yolov8n-mine.yaml")
     model = YOLO(tmp_path / "yolov8n-mine.yaml").model
     assert of(model, ["model.5"]) <= trainable(model, 10)
@@ -137,7 +130,7 @@ def test_a_layer_of_the_users_own_that_starts_at_zero_stays_trainable(tmp_path):
     assert not of(model, ["model.5"]) & trainable(model, 10)
 
 
-@pytest.mark.parametrize("freeze", [["8.sgdm.expand"], ["8.sgdm"], [8], 10])
+@pytest.mark.parametrize("freeze", [["8.sgdm.expand"], ["8.sgdm"]])
 def test_a_part_of_an_untrained_module_stays_trainable_too(freeze, warnings):
     model = YOLO("yolov8n-sgdm.yaml").model
     assert of(model, ["model.8.sgdm"]) <= trainable(model, freeze)
