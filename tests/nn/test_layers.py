@@ -140,12 +140,6 @@ def test_a_sample_alone_is_the_sample_in_its_batch(layer):
         torch.testing.assert_close(layer(x)[2:3], layer(x[2:3]))
 
 
-def test_non_contiguous_input(layer):
-    x = torch.randn(2, 6, 32, 7).transpose(1, 2)
-    with torch.no_grad():
-        torch.testing.assert_close(layer(x), layer(x.contiguous()))
-
-
 def test_deepcopy_and_pickle(layer):
     x = torch.randn(1, 32, 5, 5)
     with torch.no_grad():

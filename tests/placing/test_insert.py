@@ -155,7 +155,6 @@ class ChannelsLast(nn.Module):
     [
         (models.resnet18, ["layer5"], "has no module 'layer5'; did you mean 'layer"),
         (models.resnet18, [], "insert takes names of modules such as"),
-        (models.resnet18, [3], r"insert takes names of modules .*, got \[3\]"),
         (models.resnet18, 3, "insert takes names of modules .*, got 3"),
         (models.resnet18, {"layer1": 2}, "insert takes names of modules .*, got {'layer1': 2}"),
         (models.resnet18, ["fc"], r"'fc' gives \(1, 1000\), a layer needs a feature map"),

@@ -11,7 +11,7 @@ from ultralytics.nn.tasks import DetectionModel
 from ultralytics.utils import LOGGER, ROOT
 
 from ultralytics_sgdm import equip
-from ultralytics_sgdm.placing.weights import Row, added_modules, align_rows, read_rows
+from ultralytics_sgdm.placing.weights import added_modules
 
 pytestmark = pytest.mark.slow
 
@@ -127,13 +127,10 @@ def test_a_first_convolution_for_other_channels_moves(checkpoint, said):
     model = DetectionModel("yolov8n-sgdm.yaml", ch=1, verbose=False)
     model.load(stock)
     ours, theirs = model.model[0].conv.weight, stock.model[0].conv.weight
-    assert torch.equal(ours, theirs[:, :1]) or close(
-        ours, theirs.sum(1, keepdim=True), 1e-5
-    )  # older, newer Ultralytics
-    moved = (
-        "355 of 355 pretrained tensors moved, 1 of them converted to another shape (model.0.conv.weight); 36 tensors"
-    )
-    assert moved in said[-1]
+    older, newer = theirs[:, :1], theirs.sum(1, keepdim=True)  # Ultralytics
+    assert torch.equal(ours, older) or close(ours, newer, 1e-5)
+    line = "355 of 355 pretrained tensors moved, 1 of them converted to another shape (model.0.conv.weight);"
+    assert line in said[-1]
 
 
 def test_a_keyword_of_a_newer_ultralytics_is_passed_on(checkpoint):
@@ -144,40 +141,6 @@ def test_a_keyword_of_a_newer_ultralytics_is_passed_on(checkpoint):
     follow = _align(lambda self, weights, verbose=True, strict=False: given.update(strict=strict))
     follow(YOLO("yolov6n-sgdm.yaml").model, stock, strict=True)
     assert given == {"strict": True}
-
-
-def test_stock_models_load_as_ever(checkpoint, said):
-    file, _ = checkpoint("yolov6n")
-    YOLO("yolov6n.yaml").load(file)
-    assert said[-1] == "Transferred 335/335 items from pretrained weights"
-
-
-def chain(layers):
-    """Rows that read one after the other, each layer of a shape of its own."""
-    return [Row(layer, (i - 1,), {"weight": (ord(layer[0]),)}) for i, layer in enumerate(layers)]
-
-
-@pytest.mark.parametrize(
-    ("source", "target", "pairs"),
-    [
-        ("ABC", "ABC", {0: 0, 1: 1, 2: 2}),
-        ("ABC", "ASBCS", {0: 0, 1: 2, 2: 3}),
-        ("AAB", "ASASB", {0: 0, 1: 2, 2: 4}),
-        ("ABC", "SABC", {0: 1, 1: 2, 2: 3}),
-        ("ABC", "AXC", {0: 0, 2: 2}),
-        ("ABCD", "AD", {0: 0, 3: 1}),
-        ("ABCD", "XXXBXXD", {1: 3, 3: 6}),
-        ("ABC", "XYZ", {}),
-    ],
-)
-def test_rows_are_aligned_past_inserted_replaced_and_removed_ones(source, target, pairs):
-    assert align_rows(chain(source), chain(target)) == pairs
-
-
-def test_rows_that_read_others_do_not_correspond():
-    source = [Row("A", (-1,), {"w": (1,)}), Row("B", (0,), {"w": (2,)}), Row("C", (0,), {"w": (3,)})]
-    assert align_rows(source, source) == {0: 0, 1: 1, 2: 2}
-    assert align_rows(source, [*source[:2], Row("C", (1,), {"w": (3,)})]) == {0: 0, 1: 1}
 
 
 def assert_moved(model, stock, pairs):
@@ -233,5 +196,4 @@ def test_weights_follow_into_another_head_and_another_pyramid(checkpoint, said):
     pyramid = YOLO("yolov8n-p2-sgdm.yaml").load(file).model
     assert_moved(pyramid, stock, {**{i: i for i in range(16)}, 16: 22, 18: 24, 19: 25, 21: 27})
     assert "pretrained tensors moved" in said[-1]
-    rows = read_rows(YOLO("yolov8n-p6-sgdm.yaml").model)
-    assert {i: i for i in range(8)}.items() <= align_rows(read_rows(stock), rows).items()
+    assert_moved(YOLO("yolov8n-p6-sgdm.yaml").load(file).model, stock, {i: i for i in range(7)})

@@ -7,7 +7,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import checks
 
 from ultralytics_sgdm import RDConv
-from ultralytics_sgdm.configs import CFG
+from ultralytics_sgdm.configs import CFG, find_yaml
 from ultralytics_sgdm.errors import ConfigError
 
 
@@ -56,3 +56,8 @@ def test_weights_that_are_not_published_name_the_way_to_train_them(name, tmp_pat
             load(name)
     YOLO("yolov8n.yaml").save(tmp_path / "mine-sgdm.pt")
     assert YOLO("mine-sgdm.pt").task == "detect"
+
+
+def test_a_name_with_a_folder_means_that_folder(tmp_path):
+    assert find_yaml(tmp_path / "yolov8n-sgdm.yaml") is None
+    assert find_yaml("yolov8n-sgdm.yaml").name == "yolov8-sgdm.yaml"
