@@ -9,6 +9,7 @@ from ultralytics import YOLO
 from ultralytics.nn.tasks import DetectionModel
 
 from ultralytics_sgdm.data import make_shapes
+from ultralytics_sgdm.placing.weights import stock_norms, stock_parameters
 
 
 def randomize(module: nn.Module) -> nn.Module:
@@ -54,6 +55,24 @@ def save_shapes(folder: Path, train: int = 8, val: int = 2, size: int = 64, clas
     spec = {"path": str(folder / "shapes"), **splits, "names": list("abcdef")[:classes]}
     (folder / "small.yaml").write_text(yaml.safe_dump(spec))
     return folder / "small.yaml"
+
+
+def changed(before: Path, after: Path) -> tuple[int, int]:
+    """Return how many stock and how many added tensors of a checkpoint a training from another one has changed."""
+    old, new = (YOLO(file).model.float() for file in (before, after))
+    stock = {n for n, _ in stock_parameters(old)} | {f"{n}.running_mean" for n, _ in stock_norms(old)}
+    state = new.state_dict()
+    differ = {k for k, v in old.state_dict().items() if not torch.equal(v, state[k])}
+    return len(differ & stock), len(differ - stock)
+
+
+def computed_weights(graph) -> list[str]:
+    """Return the convolutions of an ONNX graph whose weight is neither a constant nor one that is quantized."""
+    constant = {t.name for t in graph.initializer} | {n.output[0] for n in graph.node if n.op_type == "Constant"}
+    for n in graph.node:
+        if n.op_type in ("QuantizeLinear", "DequantizeLinear") and n.input[0] in constant:
+            constant.add(n.output[0])
+    return [n.name for n in graph.node if n.op_type == "Conv" and n.input[1] not in constant]
 
 
 def close(a: torch.Tensor, b: torch.Tensor, tolerance: float) -> bool:

@@ -1,13 +1,15 @@
-"""The repository as a newcomer gets it: README, packaging, licence."""
+"""The repository as a newcomer gets it: README, packaging, licence, supported versions."""
 
 import importlib
 import re
+import runpy
 import subprocess
 import sys
 import zipfile
 from pathlib import Path
 
 import pytest
+import ultralytics
 
 import ultralytics_sgdm
 from ultralytics_sgdm import cli, versions
@@ -60,11 +62,30 @@ def test_the_public_names_are_those_of_the_page():
     for name in ("ultralytics_sgdm", "ultralytics_sgdm.nn", "ultralytics_sgdm.data"):
         module = importlib.import_module(name)
         assert all(hasattr(module, public) for public in module.__all__)
-    commands = re.search(r"commands of `yolo sgdm`(.*?)\|", page).group(1)
-    assert commands  # the commands themselves stand on the page of reference
     reference = (ROOT / "docs/reference.md").read_text(encoding="utf-8")
-    own = {"cli.models", "cli.equip", "cli.layers"}
-    assert [
-        path for path in cli.COMMANDS.values() if path not in own and f"ultralytics_sgdm.{path}\n" not in reference
-    ] == []
-    assert all(f"ultralytics_sgdm.{public}\n" in reference for public in ("SGDM", "RDConv", "equip", "insert"))
+    named = {*cli.COMMANDS.values(), "SGDM", "RDConv", "equip", "insert"} - {"cli.models", "cli.equip", "cli.layers"}
+    assert [name for name in named if f"ultralytics_sgdm.{name}\n" not in reference] == []
+
+
+@pytest.mark.parametrize(
+    ("version", "tested"),
+    [(versions.OLDEST, True), (f"{versions.NEWEST}.dev0", True), ("8.4.99", False), ("8.5.0", False)],
+)
+def test_what_is_in_the_range(version, tested):
+    assert versions.is_tested(version) == tested
+
+
+def test_the_tests_run_inside_the_range():
+    assert versions.is_tested(ultralytics.__version__)
+
+
+def test_the_script_tries_both_ends(monkeypatch, capsys, tmp_path):
+    script = runpy.run_path(str(ROOT / "scripts/check_versions.py"))
+    pairs = {pair.name: pair for pair in script["PAIRS"]}
+    assert {package for pair in pairs.values() for package in pair.packages} >= {
+        f"ultralytics=={versions.OLDEST}",
+        f"ultralytics=={versions.NEWEST}",
+    }
+    monkeypatch.setenv("PATH", str(tmp_path))
+    assert script["main"](["--only", "oldest-3.10", "--folder", str(tmp_path)]) == 1
+    assert "no environment: neither uv nor python3.10 is installed" in capsys.readouterr().out

@@ -1,10 +1,7 @@
 """The main job from the shell: train, kill and resume, validate, predict, export; stock and many processes."""
 
 import csv
-import os
 import re
-import signal
-import subprocess
 import sys
 
 import pytest
@@ -15,6 +12,10 @@ from ultralytics import YOLO
 pytestmark = pytest.mark.slow
 
 TINY = ("imgsz=64", "batch=4", "workers=0", "plots=False", "device=cpu")
+
+
+def to(folder, name):
+    return f"project={folder}", f"name={name}"
 
 
 @pytest.fixture(scope="module")
@@ -28,16 +29,7 @@ def folder(tmp_path_factory):
 @pytest.fixture(scope="module")
 def best(yolo, folder):
     """Train for two epochs; return best.pt."""
-    yolo(
-        "train",
-        "model=yolov8n-sgdm.yaml",
-        "data=small.yaml",
-        "epochs=2",
-        *TINY,
-        f"project={folder}",
-        "name=run",
-        cwd=folder,
-    )
+    yolo("train", "model=yolov8n-sgdm.yaml", "data=small.yaml", "epochs=2", *TINY, *to(folder, "run"), cwd=folder)
     return folder / "run/weights/best.pt"
 
 
@@ -53,51 +45,39 @@ def test_train_leaves_a_checkpoint_of_our_layers(best):
 
 
 def test_val(yolo, folder, best):
-    out = yolo("val", f"model={best}", "data=small.yaml", *TINY, f"project={folder}", "name=val", cwd=folder)
+    out = yolo("val", f"model={best}", "data=small.yaml", *TINY, *to(folder, "val"), cwd=folder)
     assert re.search(r"all\s+4\s+\d+", out)
 
 
 def test_predict_under_safe_load_writes_the_picture(yolo, folder, best):
     source = folder / "shapes/images/val/0000.jpg"
-    where = (f"source={source}", f"project={folder}", "name=predict", "imgsz=64")
-    yolo("predict", f"model={best}", *where, cwd=folder, ULTRALYTICS_SAFE_LOAD="1")
+    arguments = (f"model={best}", f"source={source}", "imgsz=64", *to(folder, "predict"))
+    yolo("predict", *arguments, cwd=folder, ULTRALYTICS_SAFE_LOAD="1")
     assert (folder / "predict/0000.jpg").stat().st_size > 0
 
 
-def test_a_process_that_never_imports_us_loads_the_checkpoint(shell, best):
-    script = f"from ultralytics import YOLO; print(type(YOLO({str(best)!r}).model.model[8]).__name__)"
-    assert "C2fSGDM" in shell(sys.executable, "-c", script)
-
-
-def test_safe_loading_takes_what_the_process_knows(shell, best):
+def test_a_process_that_never_imports_us_loads_the_checkpoint_but_not_safely(shell, best):
     """Ultralytics refuses classes that nobody has imported, and that is what its flag is for."""
     script = f"from ultralytics import YOLO; print(type(YOLO({str(best)!r}).model.model[8]).__name__)"
+    assert "C2fSGDM" in shell(sys.executable, "-c", script)
     flag = {"ULTRALYTICS_SAFE_LOAD": "1"}
-    assert "C2fSGDM" in shell(sys.executable, "-c", f"import ultralytics_sgdm; {script}", **flag)
     if hasattr(torch.serialization, "get_unsafe_globals_in_checkpoint"):  # older torch loads as ever
         refused = shell(sys.executable, "-c", script, status=1, **flag)
         assert "references types outside the supported Ultralytics checkpoint format" in refused
 
 
+KILLED = """
+import os, signal, sys, ultralytics_sgdm
+from ultralytics import YOLO
+model = YOLO("yolov8n-sgdm.yaml")
+model.add_callback("on_train_batch_end", lambda trainer: trainer.epoch == 1 and os.kill(os.getpid(), signal.SIGKILL))
+where = dict(option.split("=") for option in sys.argv[1:])
+model.train(data="small.yaml", epochs=3, imgsz=64, batch=4, workers=0, plots=False, device="cpu", **where)
+"""
+
+
 def test_training_goes_on_after_sigkill_in_the_middle_of_an_epoch(yolo, shell, folder):
-    run = folder / "killed"
-    command = [sys.executable, "-m", "ultralytics_sgdm", "train", "model=yolov8n-sgdm.yaml", "data=small.yaml", *TINY]
-    process = subprocess.Popen(
-        [*command, "epochs=3", f"project={folder}", "name=killed"],
-        cwd=folder,
-        env=shell.environment,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        start_new_session=True,
-    )
-    seen = b""
-    while not re.search(rb"\b2/3 .*\b[12]/4", seen):  # a batch of the second epoch is done
-        chunk = process.stdout.read1()
-        assert chunk, seen.decode()
-        seen += chunk
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
-    process.stdout.close()
-    assert epochs(run) == [1]
-    yolo("train", "resume=True", f"model={run}/weights/last.pt", cwd=folder)
-    assert epochs(run) == [1, 2, 3]
+    shell(sys.executable, "-c", KILLED, *to(folder, "killed"), cwd=folder, status=-9)
+    assert epochs(folder / "killed") == [1]
+    yolo("train", "resume=True", f"model={folder}/killed/weights/last.pt", cwd=folder)
+    assert epochs(folder / "killed") == [1, 2, 3]

@@ -7,8 +7,7 @@ import numpy as np
 import pytest
 import yaml
 from PIL import Image
-from small_datasets import an_object, make_voc, tree, write_image
-from ultralytics.data.dataset import YOLODataset
+from small_datasets import an_object, loaded, make_voc, tree, write_image
 
 from ultralytics_sgdm.data import check, check_set, convert_voc
 from ultralytics_sgdm.errors import ConfigError
@@ -63,7 +62,8 @@ def add(folder, split, name, label=GOOD):
 
 @pytest.mark.parametrize("task", ["detect", "pose"])
 def test_what_is_left_out_is_what_ultralytics_leaves_out(folder, task):
-    wanted, data = dict(LABELS if task == "detect" else POSES), {"names": {0: "cat", 1: "dog"}}
+    wanted = dict(LABELS if task == "detect" else POSES)
+    data = {"names": {0: "cat", 1: "dog"}, "train": str(folder / "images/train")}
     (folder / "labels/train/train.txt").unlink()
     if task == "pose":
         data["kpt_shape"] = [2, 3]
@@ -78,8 +78,7 @@ def test_what_is_left_out_is_what_ultralytics_leaves_out(folder, task):
     before = tree(folder)
     said = check_set("own.yaml", near=0)["splits"]["train"]
     assert tree(folder) == before and said["label without image"] == ["lonely.txt"]
-    read = YOLODataset(img_path=str(folder / "images/train"), data=data, task=task, augment=False).labels
-    taken = {Path(r["im_file"]).stem: len(r["cls"]) for r in read}
+    taken = {Path(r["im_file"]).stem: len(r["cls"]) for r in loaded(data, task=task)}
     assert said["images"] == len(taken) and said["objects"] == sum(taken.values())
     older = {name for name in wanted if (name in taken) == (wanted[name][1] == "left out")}  # differ between versions
     assert older <= {"bom", "half_a_class"}
@@ -133,9 +132,8 @@ def test_what_is_not_looked_for_has_no_number(folder, monkeypatch, caplog):
 
 
 def test_one_split_has_no_near_duplicates_and_one_label_of_two_images_is_doubtful(folder, caplog):
-    (folder / "alone.yaml").write_text(
-        yaml.safe_dump({"train": "images/train", "val": "gone", "names": ["cat", "dog"]})
-    )
+    content = {"train": "images/train", "val": "gone", "names": ["cat", "dog"]}
+    (folder / "alone.yaml").write_text(yaml.safe_dump(content))
     shutil.copy(folder / "images/train/train.jpg", folder / "images/train/train.png")
     said = check_set(str(folder / "alone.yaml"))
     assert said["splits"]["train"]["doubtful boxes"] == ["train.txt: the label of train.jpg and train.png; rename one"]

@@ -61,17 +61,10 @@ def test_a_conversion_may_be_killed_at_every_step(src, tmp_path, images):
     assert all(name.startswith(".dest.part-") for name in left) and len(left) >= 10
 
 
-@pytest.mark.parametrize("kind", ["file", "folder", "link", "dataset"])
-def test_what_exists_is_left_as_it_is(src, tmp_path, kind):
+@pytest.mark.parametrize("make", [Path.touch, Path.mkdir, lambda dest: dest.symlink_to("src")])
+def test_what_exists_is_left_as_it_is(src, tmp_path, make):
     dest = tmp_path / "dest"
-    if kind == "dataset":
-        convert_voc(src, dest)
-    elif kind == "file":
-        dest.write_text("mine")
-    elif kind == "folder":
-        dest.mkdir()
-    else:
-        dest.symlink_to(src)
+    make(dest)
     before = tree(tmp_path)
     with pytest.raises(ConfigError, match="exists and is left as it is; name a new folder"):
         convert_voc(src, dest)

@@ -78,11 +78,9 @@ def with_metadata(models, tmp_path):
     ("entries", "message"),
     [
         ({"task": None}, "wrote: its metadata lacks 'task'"),
-        ({"names": None}, "wrote: its metadata lacks 'names'"),
-        ({"stride": None}, "wrote: its metadata lacks 'stride'"),
+        ({"task": "classify"}, "is a model of task classify"),
         ({"imgsz": None}, "wrote: its metadata lacks 'imgsz'"),
         ({"names": "garbage"}, "is not a model that `yolo export format=onnx` wrote"),
-        ({"args": "["}, "is not a model that `yolo export format=onnx` wrote"),
         ({"head": "RTDETRDecoder"}, "head RTDETRDecoder, 3 channels; this takes YOLO detectors"),
         ({"channels": "1"}, "1 channels; this takes YOLO detectors of images with 3 channels"),
     ],

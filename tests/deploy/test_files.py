@@ -10,7 +10,6 @@ import cv2
 import numpy as np
 import pytest
 from PIL import Image, features
-from ultralytics import YOLO
 from ultralytics.utils import patches
 
 pytestmark = pytest.mark.slow
@@ -84,7 +83,6 @@ def test_command_line_without_torch_and_ultralytics(shell, models, source, tmp_p
     ("arguments", "message"),
     [
         (["dynamic", "nowhere.jpg"], "source nowhere.jpg does not exist"),
-        (["dynamic", "*.jpg"], "source *.jpg does not exist"),
         (["dynamic", "empty"], "source empty holds no image"),
         (["missing.onnx", "a.jpg"], "model missing.onnx does not exist"),
         ([__file__, "a.jpg"], "is not a model that `yolo export format=onnx` wrote"),
@@ -95,14 +93,12 @@ def test_command_line_without_torch_and_ultralytics(shell, models, source, tmp_p
         (["dynamic", "a.jpg", "imgsz=100"], "takes multiples of 32"),
         (["fixed", "a.jpg", "imgsz=64"], "takes (96, 96), for which it was exported"),
         (["fixed"], "name a source"),
-        (["fixed", "a.jpg", "confi=0.5"], "source confi=0.5 does not exist"),
     ],
 )
 def test_mistakes_are_one_line(models, tmp_path, monkeypatch, capsys, arguments, message):
     monkeypatch.chdir(tmp_path)
     Path("empty").mkdir()
-    if "nowhere.jpg" not in arguments and "*.jpg" not in arguments:
-        cv2.imwrite("a.jpg", np.zeros((9, 9, 3), np.uint8))
+    cv2.imwrite("a.jpg", np.zeros((9, 9, 3), np.uint8))
     before = sorted(tmp_path.iterdir())
     arguments[0] = str(models.get(arguments[0], arguments[0]))
     assert PREDICT["main"](arguments) == 2
@@ -131,26 +127,20 @@ def test_sources_are_files_folders_lists_and_patterns(tmp_path, monkeypatch):
 def test_images_are_read_as_ultralytics_reads_them(tmp_path, images):
     image = images[0][:60, :80]
     wide = image.astype(np.uint16) * 16  # a image of 12 bits in 16
+    kinds = {"colour": image, "alpha": np.dstack([image, image[..., 0]]), "grey": image[..., 0]}
+    kinds |= {"wide": wide, "wide_grey": wide[..., 0]}
     for suffix in ("png", "tif", "jp2", "webp", "bmp"):
-        kinds = {"colour": image, "alpha": np.dstack([image, image[..., 0]]), "grey": image[..., 0]}
-        if suffix in {"png", "tif", "jp2"}:
-            kinds |= {
-                f"{name}16": np.dstack([wide, wide])[..., :n].squeeze() for name, n in (("wide", 3), ("greyish", 1))
-            }
         for name, content in kinds.items():
-            assert cv2.imwrite(str(tmp_path / f"{name}.{suffix}"), content)
+            if suffix in {"png", "tif", "jp2"} or "wide" not in name:
+                assert cv2.imwrite(str(tmp_path / f"{name}.{suffix}"), content)
     colours = Image.fromarray(image)
     colours.convert("CMYK").save(tmp_path / "cmyk.jpg")
     colours.quantize(16).save(tmp_path / "palette.png")
     colours.convert("LA").save(tmp_path / "la.tif")
     colours.save(tmp_path / "pages.tif", save_all=True, append_images=[colours])
-    kinds = [
-        "jpg",
-        "tif",
-        "png",
-        "webp",
-        *(["avif"] if features.check("avif") and cv2.haveImageWriter("x.avif") else []),
-    ]
+    kinds = ["jpg", "tif", "png", "webp"]
+    if features.check("avif") and cv2.haveImageWriter("x.avif"):
+        kinds.append("avif")
     for turn in range(1, 9):
         exif = Image.Exif()
         exif[0x0112] = turn
@@ -224,18 +214,10 @@ def test_nothing_is_overwritten(tmp_path, monkeypatch):
         (output.folder / "result").touch()
 
 
-def test_another_task_is_reported(folder, monkeypatch):
-    monkeypatch.chdir(folder)  # where a model of a YAML is exported to
-    file = Path(YOLO("yolov8n-cls.yaml").export(format="onnx", imgsz=32, simplify=False, verbose=False))
-    with pytest.raises(PREDICT["InputError"], match="is a model of task classify"):
-        PREDICT["Detector"](file)
-
-
 @pytest.mark.parametrize(
     ("kind", "options", "said"),
     [
         ("nms", {}, "fixes the least conf=, iou=, agnostic_nms= and at most 300 boxes"),
-        ("nms", {"conf": 0.01, "max_det": 500}, "fixes the least conf=, iou=, agnostic_nms= and at most 300 boxes"),
         ("end2end", {"iou": 0.5}, "fixes iou=, agnostic_nms= and at most 189 boxes"),
         ("end2end", {}, None),
         ("dynamic", {"conf": 0.01, "iou": 0.5, "max_det": 1000, "agnostic_nms": True}, None),

@@ -6,16 +6,17 @@ from torch import nn
 from ultralytics_sgdm import SGDM, C2fSGDM, RDConv, with_sgdm
 
 
-@pytest.mark.parametrize("k", [2, 4, 0, -1, 3.0, "3", (3, 3)])
-def test_rdconv_refuses_kernels_that_are_not_odd(k):
-    with pytest.raises(ValueError, match=r"^k must be an odd positive integer such as 3, 5 or 7, got"):
-        RDConv(32, 32, k)
-
-
-@pytest.mark.parametrize("s", [0, -1, 1.5, "2", True])
-def test_rdconv_refuses_strides(s):
-    with pytest.raises(ValueError, match=r"^s must be a positive integer"):
-        RDConv(32, 32, 3, s)
+@pytest.mark.parametrize(
+    ("options", "message"),
+    [
+        *(({"k": k}, "k must be an odd positive integer such as 3, 5 or 7, got") for k in (2, 0, -1, 3.0, "3", (3, 3))),
+        ({"k": 257}, "k must be at most 255, which is wider than any feature map, got 257"),
+        *(({"s": s}, "s must be a positive integer") for s in (0, -1, 1.5, "2", True)),
+    ],
+)
+def test_rdconv_refuses_kernels_that_are_not_odd_and_strides(options, message):
+    with pytest.raises(ValueError, match=f"^{message}"):
+        RDConv(32, 32, **options)
 
 
 @pytest.mark.parametrize("layer", [SGDM, RDConv])
@@ -25,11 +26,6 @@ def test_rdconv_refuses_strides(s):
 def test_channels_are_positive_integers(layer, c1, c2, name):
     with pytest.raises(ValueError, match=rf"^{name} must be a positive integer \((in|out)put channels\), got"):
         layer(c1, c2)
-
-
-def test_kernels_wider_than_any_map_are_refused():
-    with pytest.raises(ValueError, match="k must be at most 255, which is wider than any feature map, got 257"):
-        RDConv(32, 32, 257)
 
 
 @pytest.mark.parametrize("ratio", [0.9, 0, 33, "2", None])

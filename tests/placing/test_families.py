@@ -9,7 +9,7 @@ from ultralytics.cfg import get_cfg
 from ultralytics.utils.torch_utils import get_num_params
 
 from ultralytics_sgdm import SGDM
-from ultralytics_sgdm.configs import stock_name
+from ultralytics_sgdm.configs import list_shipped, stock_name, with_scale
 from ultralytics_sgdm.placing import zoo
 
 pytestmark = pytest.mark.slow
@@ -85,3 +85,13 @@ def test_starts_as_stock_takes_a_training_step_and_fuses(name):
     assert model.is_fused()
     assert not any(isinstance(m, torch.nn.BatchNorm2d) for s in modules for m in s.modules())
     assert all(close(a, b, 1e-3) for a, b in zip(maps_of(model, batch["img"]), before, strict=True))
+
+
+@pytest.mark.parametrize("name", [with_scale(file.name, scale) for file in list_shipped("models") for scale in "nx"])
+def test_builds_and_runs_forward_and_backward(name):
+    model = YOLO(name).model.train()
+    outputs = model(torch.rand(2, 3, 64, 64))
+    loss = sum(v.float().square().mean() for v in outputs.values() if isinstance(v, torch.Tensor))
+    loss.backward()
+    idle = [n for n, p in model.named_parameters() if p.requires_grad and p.grad is None]
+    assert idle == []

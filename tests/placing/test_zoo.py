@@ -7,9 +7,6 @@ from ultralytics.nn import tasks
 from ultralytics.utils.torch_utils import get_num_params
 
 from ultralytics_sgdm.configs import stock_name
-from ultralytics_sgdm.errors import ConfigError
-from ultralytics_sgdm.nn import csp
-from ultralytics_sgdm.nn.registry import registered_layers
 from ultralytics_sgdm.placing import zoo
 from ultralytics_sgdm.placing.outline import build_outline
 
@@ -42,32 +39,3 @@ def test_the_document_says_what_the_command_prints(capsys):
 def test_the_largest_build_and_count(name):
     stock, ours = (get_num_params(build_outline(tasks.yaml_model_load(n))) for n in (stock_name(name), name))
     assert documented(name) == [stock, ours, ours - stock]
-
-
-@pytest.mark.parametrize("family", ["yolov8", "yolo11", "yolo12", "yolo26"])
-@pytest.mark.parametrize("task", ["", "-seg", "-pose", "-obb", "-cls"])
-def test_families_with_every_task(family, task):
-    assert FAMILIES[f"{family}{task}-sgdm"] == [f"{family}{scale}{task}-sgdm.yaml" for scale in "nsmlx"]
-
-
-def test_families_whose_files_have_a_scale_of_their_own():
-    assert {"yolov9t-sgdm.yaml", "yolov9s-sgdm.yaml", "yolov9c-sgdm.yaml"} <= set(FAMILIES["yolov9-sgdm"])
-    assert FAMILIES["yolov10-sgdm"] == [f"yolov10{scale}-sgdm.yaml" for scale in "nsmblx"]
-    assert FAMILIES["rtdetr-sgdm"] == ["rtdetr-l-sgdm.yaml", "rtdetr-x-sgdm.yaml"]
-    scales = {"yolov9t-seg-sgdm.yaml": "t", "rtdetr-x.yaml": "x", "yolov8-p2-sgdm.yaml": "", "yolov3-sgdm.yaml": ""}
-    assert {name: zoo.scale_of(name) for name in scales} == scales
-
-
-def test_scales_are_letters_or_all():
-    with pytest.raises(ConfigError, match="scale='nq' must be letters of 'tnsmbclex'"):
-        zoo.models("nq")
-
-
-def test_every_composite_block_is_used_and_found_by_its_name():
-    composites = {cls for _, (cls, _) in registered_layers() if cls.__module__ == csp.__name__}
-    assert all(getattr(csp, cls.__name__) is cls for cls in composites)  # as checkpoints look it up
-    blocks = {cls.__name__ for cls in composites}
-    names = ("yolov5", "yolov8-p6", "yolov8-ghost", "yolov9t", "yolov10x", "yolo12", "yolo26", "rtdetr-l")
-    specs = [tasks.yaml_model_load(f"{name}-sgdm.yaml") for name in names]
-    assert len(blocks) == 11
-    assert blocks <= {row[2] for spec in specs for row in (*spec["backbone"], *spec["head"])}

@@ -1,25 +1,17 @@
 """What `freeze` freezes: `stock` all but the added modules, anything else never an added module that is untrained."""
 
-import logging
 from types import SimpleNamespace
 
 import pytest
 import torch
 from torch import nn
 from ultralytics import YOLO
-from ultralytics.utils import LOGGER
 
-from ultralytics_sgdm import equip
+from ultralytics_sgdm import equip, register_layer
 from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.nn.csp import A2C2fSGDM
 from ultralytics_sgdm.placing.weights import added_modules
 from ultralytics_sgdm.plugin.freezing import _freeze_parameters, _name_frozen, frozen_names
-
-
-class Rows(nn.Module):
-    def __init__(self, *rows):
-        super().__init__()
-        self.model = nn.Sequential(*rows)
 
 
 def trained(model):
@@ -47,14 +39,7 @@ def of(model, names):
     return {k for k, _ in model.named_parameters() if any(k.startswith(f"{name}.") for name in names)}
 
 
-@pytest.fixture
-def warnings(monkeypatch, caplog):
-    monkeypatch.setattr(LOGGER, "propagate", True)
-    caplog.set_level(logging.WARNING)
-    return caplog
-
-
-@pytest.mark.parametrize("freeze", [None, 0, False, 10, [0, 3], [10, 50], 99, [], ["4.cv1", 3], "stok", 2.5, (1, 2)])
+@pytest.mark.parametrize("freeze", [None, False, 10, [10, 50], ["4.cv1", 3], "stok", 2.5, (1, 2)])
 def test_a_stock_model_is_frozen_as_without_the_package(freeze):
     assert frozen_names(YOLO("yolov8n.yaml").model, freeze) is freeze
 
@@ -71,27 +56,28 @@ def test_stock_leaves_the_added_modules_alone_to_learn(name):
 
 
 def test_freezing_reaches_parameters_of_a_block_itself():
-    model = Rows(A2C2fSGDM(64, 64, 1, True, 1, True))  # its gamma belongs to no layer inside it
+    model = nn.ModuleDict({"model": nn.Sequential(A2C2fSGDM(64, 64, 1, True, 1, True))})
+    assert "model.0.gamma" in dict(model.named_parameters())  # which belongs to no layer inside the block
     assert trainable(model, "stock") == of(model, ["model.0.sgdm"])
 
 
 @pytest.mark.parametrize("name", ["yolov8n-sgdm.yaml", "yolov6n-sgdm.yaml", "yolov8n-rdconv.yaml", "yolov8n-cbam.yaml"])
-@pytest.mark.parametrize("freeze", [10, 22, [8, 5], ["8", "9", 5]])
-def test_an_untrained_module_stays_trainable_and_a_line_says_so(name, freeze, warnings):
+@pytest.mark.parametrize("freeze", [10, ["8", "9", 5]])
+def test_an_untrained_module_stays_trainable_and_a_line_says_so(name, freeze, caplog):
     pytest.importorskip("timm")
     model = YOLO(name).model
     rows = range(freeze) if isinstance(freeze, int) else freeze
     inside = [n for n, _ in added_modules(model) if any(f"{n}.".startswith(f"model.{x}.") for x in rows)]
     before = {k for k, _ in model.named_parameters() if not any(f"model.{x}." in k for x in rows)}
     assert trainable(model, freeze) == before | of(model, inside)
-    assert (f"the added modules {', '.join(inside)} are untrained and stay trainable" in warnings.text) == bool(inside)
+    assert (f"the added modules {', '.join(inside)} are untrained and stay trainable" in caplog.text) == bool(inside)
 
 
-def test_what_is_trained_is_frozen_as_asked(warnings):
+def test_what_is_trained_is_frozen_as_asked(caplog):
     model = trained(YOLO("yolov8n-sgdm.yaml").model)
     assert frozen_names(model, 10) == 10
     assert not of(model, ["model.8"]) & trainable(model, 10)
-    assert "untrained" not in warnings.text
+    assert "untrained" not in caplog.text
 
 
 def test_what_was_kept_trainable_stays_so_on_resume(tmp_path):
@@ -108,40 +94,34 @@ def test_a_text_that_freezes_nothing_is_refused_for_our_models():
         frozen_names(YOLO("yolov8n.yaml").model, "stock")
 
 
-def test_stock_layers_without_weights_are_warned_of(warnings):
+def test_stock_layers_without_weights_are_warned_of(caplog):
     model = YOLO("yolov8n-sgdm.yaml").model
     frozen_names(model, "stock")
-    assert "the stock layers have random weights and keep them; load weights with pretrained=" in warnings.text
-    warnings.clear()
+    assert "the stock layers have random weights and keep them; load weights with pretrained=" in caplog.text
+    caplog.clear()
     frozen_names(trained(model), "stock")
-    assert "random" not in warnings.text
+    assert "random" not in caplog.text
 
 
 def test_a_layer_of_the_users_own_that_starts_at_zero_stays_trainable(tmp_path):
-    from ultralytics_sgdm import register_layer
-
-    class Scale(nn.Module):
+    @register_layer
+    class Scale(nn.Sequential):
         def __init__(self, c1, c2):
-            super().__init__()
-            self.conv = nn.Conv2d(c1, c2, 1)
-            nn.init.zeros_(self.conv.weight)
+            super().__init__(nn.Conv2d(c1, c2, 1))
+            nn.init.zeros_(self[0].weight)
 
-        def forward(self, x):
-            return x + self.conv(x)
-
-    register_layer(Scale)
     equip("yolov8n.yaml", module="Scale", at=4, out=tmp_path / "yolov8n-mine.yaml")
     model = YOLO(tmp_path / "yolov8n-mine.yaml").model
     assert of(model, ["model.5"]) <= trainable(model, 10)
-    torch.nn.init.ones_(model.model[5].conv.weight)
+    torch.nn.init.ones_(model.model[5][0].weight)
     assert not of(model, ["model.5"]) & trainable(model, 10)
 
 
-@pytest.mark.parametrize("freeze", [["8.sgdm.expand"], ["8.sgdm"], [8], 10])
-def test_a_part_of_an_untrained_module_stays_trainable_too(freeze, warnings):
+@pytest.mark.parametrize("freeze", [["8.sgdm.expand"], ["8.sgdm"]])
+def test_a_part_of_an_untrained_module_stays_trainable_too(freeze, caplog):
     model = YOLO("yolov8n-sgdm.yaml").model
     assert of(model, ["model.8.sgdm"]) <= trainable(model, freeze)
-    assert "model.8.sgdm are untrained and stay trainable" in warnings.text
+    assert "model.8.sgdm are untrained and stay trainable" in caplog.text
 
 
 def test_what_weights_did_not_bring_stays_trainable_whatever_its_values(tmp_path):

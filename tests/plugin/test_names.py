@@ -3,10 +3,11 @@
 import pytest
 import ultralytics.data.utils
 from ultralytics import YOLO
+from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import checks
 
 from ultralytics_sgdm import RDConv
-from ultralytics_sgdm.configs import CFG
+from ultralytics_sgdm.configs import CFG, find_yaml
 from ultralytics_sgdm.errors import ConfigError
 
 
@@ -31,20 +32,11 @@ def test_the_users_file_goes_before_the_shipped_one(model_yaml, monkeypatch):
 
 @pytest.mark.parametrize(
     ("name", "near"),
-    [
-        ("yolov8n-sgmd.yaml", "yolov8n-sgdm.yaml"),
-        ("yolov5x-rdcon.yaml", "yolov5x-rdconv.yaml"),
-        ("yolo11n-seg-sgdmm.yaml", "yolo11n-seg-sgdm.yaml"),
-    ],
+    [("yolov5x-rdcon.yaml", "yolov5x-rdconv.yaml"), ("yolo11n-seg-sgdmm.yaml", "yolo11n-seg-sgdm.yaml")],
 )
 def test_a_name_close_to_ours_names_it(name, near):
     with pytest.raises(ConfigError, match=rf"'{name}' does not exist; did you mean '{near}'\?"):
         YOLO(name)
-
-
-def test_a_dataset_close_to_ours_names_it():
-    with pytest.raises(ConfigError, match=r"'shaps\.yaml' does not exist; did you mean 'shapes\.yaml'"):
-        ultralytics.data.utils.check_det_dataset("shaps.yaml")
 
 
 @pytest.mark.parametrize("name", ["yolo1n.yaml", "yolov8n-segg.yaml", "coco9.yaml", "mine.yaml", "YOLOV8N.yaml"])
@@ -56,8 +48,6 @@ def test_a_name_without_ours_gets_the_error_of_ultralytics(name):
 
 @pytest.mark.parametrize("name", ["yolov8n-sgdm.pt", "folder/yolo11s-seg-sgdm.pt", "yolov5n-rdconv.pt"])
 def test_weights_that_are_not_published_name_the_way_to_train_them(name, tmp_path, monkeypatch):
-    from ultralytics.nn.tasks import load_checkpoint
-
     monkeypatch.chdir(tmp_path)
     stem, stock = name.rpartition("/")[2].removesuffix(".pt"), name.rpartition("/")[2].rpartition("-")[0]
     message = rf"no published weights of this model.*with model={stem}\.yaml pretrained={stock}\.pt"
@@ -66,3 +56,8 @@ def test_weights_that_are_not_published_name_the_way_to_train_them(name, tmp_pat
             load(name)
     YOLO("yolov8n.yaml").save(tmp_path / "mine-sgdm.pt")
     assert YOLO("mine-sgdm.pt").task == "detect"
+
+
+def test_a_name_with_a_folder_means_that_folder(tmp_path):
+    assert find_yaml(tmp_path / "yolov8n-sgdm.yaml") is None
+    assert find_yaml("yolov8n-sgdm.yaml").name == "yolov8-sgdm.yaml"

@@ -53,7 +53,6 @@ def test_a_traceback_shows_the_lines_of_ultralytics(model_yaml):
         (4, [-1, 6, "C2fSGMD", [256]], "backbone row 5 (layer 4), [-1, 6, 'C2fSGMD', [256]]: unknown module 'C2fSGMD'"),
         (4, [-1, 6, "c2fsgdm", [256]], "unknown module 'c2fsgdm'; did you mean 'C2fSGDM'"),
         (5, [-1, 1, "nn.Convv2d", [64]], "has no attribute 'Convv2d'"),
-        (12, [-1, 3, "C2fSGDM", [512, {"ration": 3}]], "head row 3 (layer 12)"),
         (12, [-1, 3, "C2fSGDM", [512, {"ration": 3}]], "did you mean 'ratio'"),
         (12, [-1, 3, "C2fSGDM", [512, {"ratio": 999}]], "ratio must be a number from 1 to"),
         (
@@ -64,9 +63,7 @@ def test_a_traceback_shows_the_lines_of_ultralytics(model_yaml):
         (5, [-1, 1, "RDConv", [512, "three", 2]], "got 'three'; the row is written RDConv, [c2, k=3, s=1, ratio=4]"),
         (5, [-1, 1, "RDConv", [512, 3, 2, 4, 1]], "were given; the row is written RDConv, [c2, k=3, s=1, ratio=4]"),
         (5, [-1, 1, "SGDM", []], "c2 is missing; the row is written SGDM, [c2, ratio=3, kernels="),
-        (5, [-1, 1, "SGDM", [-8]], "c2 must be a number of channels above 0, got -8"),
         (5, [-1, 1, "SGDM", ["wide"]], "c2 must be a number of channels above 0, got 'wide'"),
-        (5, [-1, 1, "SGDM", ["0"]], "c2 must be a number of channels above 0, got '0'"),
         (5, [-1, 1, "SGDM", [64, 3, [[1, 99999]]]], "each width in kernels must be at most 255"),
         (5, [-1, 1, "Conv", ["wide", 3, 2]], "'<' not supported"),
         (4, [-1, 6, "Deep", [256, 1, 2, 3]], "; the row is written Deep, [c2]"),

@@ -11,6 +11,7 @@ from types import SimpleNamespace
 
 import cv2
 import numpy as np
+from ultralytics.data.dataset import YOLODataset
 
 ROTATED = "<object><name>a</name><robndbox><cx>20</cx><cy>15</cy><w>16</w><h>8</h><angle>{}</angle></robndbox></object>"
 TURN = "<attributes><attribute><name>rotation</name><value>{}</value></attribute></attributes>"
@@ -70,6 +71,11 @@ def labels(dest, split, name):
     return [list(map(float, row.split())) for row in (dest / f"labels/{split}/{name}.txt").read_text().splitlines()]
 
 
+def loaded(data, split="train", task="detect"):
+    """Return what Ultralytics loads of a split of a dataset."""
+    return YOLODataset(img_path=data[split], data=data, task=task, augment=False).labels
+
+
 def record(dest):
     """Return what conversion.json says."""
     return json.loads((dest / "conversion.json").read_text())
@@ -112,7 +118,7 @@ def serving(files):
 
     server = http.server.ThreadingHTTPServer(("127.0.0.1", 0), Handler)
     state.url = f"http://127.0.0.1:{server.server_port}"
-    thread = threading.Thread(target=server.serve_forever)
+    thread = threading.Thread(target=server.serve_forever, args=(0.01,))
     thread.start()
     try:
         yield state
