@@ -97,6 +97,8 @@ def test_a_missing_extra_is_one_line_with_the_command_that_installs_it(
     ("argv", "message"),
     [
         (("sgdm", "modls"), "unknown command 'yolo sgdm modls'; did you mean 'models'?"),
+        (("sgdm", "equip", "nosuch.yaml"), "'nosuch.yaml' does not exist"),
+        (("sgdm", "noise", "a.pt", "data=a", "out=a", "imgsz=64", "jpeg=500"), "jpeg= must be qualities from 1 to 100"),
         (("sgdm", "nosuch"), "unknown command 'yolo sgdm nosuch'; yolo sgdm help lists the commands"),
         (("equip", "yolov8n.yaml"), "'yolo equip' is not a command; did you mean 'yolo sgdm equip'?"),
         (("sgdm", "visualize", "yolov8n-sgdm.yaml", "a.jpg", "out="), "out= needs a value"),

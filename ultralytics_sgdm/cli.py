@@ -110,10 +110,10 @@ def run_command(argv: Sequence[str]) -> int:
         raise ConfigError(f"unknown command 'yolo sgdm {name}'{hint}")
     try:
         status = call(f"yolo sgdm {name}", command(name), rest)
-    except OSError as e:
-        if e.filename is None:
-            raise  # not of a file of the user's
-        raise ConfigError(f"{e.filename}: {e.strerror}") from e
+    except BrokenPipeError:
+        raise
+    except OSError as e:  # of a file of the user's, or of the disk
+        raise ConfigError(f"{e.filename}: {e.strerror}" if e.filename else str(e)) from e
     return status if isinstance(status, int) else 0
 
 

@@ -72,7 +72,7 @@ def test_a_dataset_is_what_ultralytics_reads(sources, tmp_path):
 )
 def test_other_files_are_refused(sources, tmp_path, content, message):
     sources["val2017"][0].write_bytes(content)
-    with pytest.raises(ConfigError, match=f"val2017.json is not a COCO instances file in UTF-8: {message}"):
+    with pytest.raises(ConfigError, match=f"val2017.json cannot be read as a COCO instances file: {message}"):
         convert_coco(sources, tmp_path / "coco", OPTIONS)
 
 
@@ -187,6 +187,12 @@ def test_wrong_options_are_refused_before_anything_is_read(tmp_path, monkeypatch
 def test_fractions_of_the_image(tmp_path):
     boxes, made = read_dataset(convert_coco_json(*write_json(tmp_path, [{"bbox": [0.1, 0.1, 0.2, 0.2]}])))
     assert boxes["a"] == [pytest.approx(RELATIVE)] and made["boxes"] == "fraction"
+
+
+def test_ids_of_categories_may_be_numbers_and_text(tmp_path):
+    categories = [{"id": "10", "name": "dog"}, {"id": 5, "name": "cat"}]
+    file = convert_coco_json(*write_json(tmp_path, [BOX | {"category_id": 10}], categories=categories))
+    assert check_det_dataset(str(file))["names"] == {0: "cat", 1: "dog"}
 
 
 @pytest.mark.parametrize("other", [(1, "cat"), (5, "dog"), (5.0, "dog")])

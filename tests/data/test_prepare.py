@@ -177,6 +177,25 @@ def test_without_a_connection_the_files_to_get_are_listed(server, tmp_path):
     assert not server.requests
 
 
+def test_another_dataset_is_not_taken_for_it(server, tmp_path):
+    (tmp_path / "voc").mkdir()
+    (tmp_path / "voc/data.yaml").write_text("names: {0: cat}\n")
+    with pytest.raises(ConfigError, match="voc holds another dataset; name a new folder with dest="):
+        prepare("VOC-sgdm.yaml", tmp_path / "voc")
+    assert not server.requests
+
+
+@pytest.mark.parametrize("page", [b"log in", None])
+def test_a_page_in_place_of_the_file_ends_and_loses_nothing(server, tmp_path, page):
+    (tmp_path / "set.tar.part").write_bytes(CONTENT[:9000])
+    server.files["set.tar"], server.ranges = page or CONTENT, False
+    server.cuts["set.tar"] = [None if page else 0] * benchmarks.ATTEMPTS
+    with pytest.raises(requests.RequestException):
+        benchmarks.download(f"{server.url}/set.tar", len(CONTENT), tmp_path / "set.tar")
+    assert server.requests["set.tar"] == benchmarks.ATTEMPTS
+    assert (tmp_path / "set.tar.part").stat().st_size == (9000 if page else 0)
+
+
 def download(server, folder):
     server.files["set.tar"] = CONTENT
     benchmarks.download(f"{server.url}/set.tar", len(CONTENT), folder / "set.tar")

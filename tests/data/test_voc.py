@@ -75,9 +75,9 @@ def test_fractions_of_the_image(tmp_path):
         assert labels(tmp_path / boxes, "train", "a") == [[0, 0.5, 0.75, 0.5, 0.5]]
         assert labels(tmp_path / boxes, "val", "v") == [[0, 0.5, 0.5, 1, 1]]
         assert record(tmp_path / boxes)["boxes"] == "fraction"
-    reason = "fractions of the image, but boxes=voc: (0.25, 0.5)-(0.75, 1) of cat; with its 1 object"
+    reason = "fractions of the image, where the dataset has boxes=voc: (0.25, 0.5)-(0.75, 1) of cat; with its 1 object"
     assert convert_one(tmp_path / "mixed", half) == (None, [f"Annotations/odd.xml: object 1: {reason}"])
-    with pytest.raises(ConfigError, match=r"(?s)no images.*: pixels, but boxes=fraction: \(1, 1\)-\(10, 10\)"):
+    with pytest.raises(ConfigError, match=r"(?s)no images.*: pixels, .*boxes=fraction: \(1, 1\)-\(10, 10\)"):
         convert_one(tmp_path / "pixels", an_xml(an_object()), boxes="fraction")
 
 
@@ -113,7 +113,7 @@ def test_nothing_is_left_out_without_a_reason(tmp_path, xml, rows, reason):
 
 def test_a_dataset_without_objects_to_train_on_is_refused(src, tmp_path):
     for classes in ("Cats", "bird"):  # which is in val
-        message = "no object at all to train on; left out are 2 difficult .*, and classes cat, dog"
+        message = r"no object at all to train on; left out are 2 difficult .*, and those of other classes \(cat, dog\)"
         with pytest.raises(ConfigError, match=message):
             convert_voc(src, tmp_path / "dest", classes=classes, val_difficult="keep")
     assert not (tmp_path / "dest").exists()
@@ -146,12 +146,18 @@ def test_difficult_objects(src, tmp_path, train, val):
     assert splits["train"]["difficult_policy"] == train and splits["test"]["difficult_policy"] == val
 
 
-def test_classes_in_a_given_order(src, tmp_path):
+def test_classes_in_a_given_order(src, tmp_path, caplog):
     (tmp_path / "names.txt").write_text("dog\nfox\n")
     for n, classes in enumerate((["dog", "fox"], "dog,fox", str(tmp_path / "names.txt"))):
         file = convert_voc(src, tmp_path / str(n), classes=classes)
         assert check_det_dataset(str(file))["names"] == {0: "dog", 1: "fox"}
         assert record(tmp_path / str(n))["splits"]["train"]["other_classes"] == {"cat": 2}
+        assert "WARNING: no object of 'fox'\n" in caplog.messages[-1]
+    convert_voc(src, tmp_path / "near", classes="dog,catt")
+    assert "WARNING: no object of 'catt'; did you mean 'cat'?" in caplog.messages[-1]
+    (tmp_path / "names.txt").write_bytes(b"dog\nw\xe4c")
+    with pytest.raises(ConfigError, match=r"names.txt is not in UTF-8; save it as UTF-8"):
+        convert_voc(src, tmp_path / "latin", classes=str(tmp_path / "names.txt"))
 
 
 def test_lists_of_images_are_chosen(src, tmp_path, caplog):
@@ -224,7 +230,6 @@ def test_what_is_unambiguous_in_a_list_is_taken(tmp_path, lines, names):
     [
         ("JPEGImages/a.jpg Annotations/b.xml", "Annotations/b.xml.xml: no such file"),
         ("a 1", "Annotations/a 1.xml: no such file"),
-        ("gone\udce9", "Annotations/gone\ufffd.xml: no such file"),
         ("../../secret", "Annotations/../../secret.xml: no such file"),
         ("images/d", "Annotations/images/d.xml: 2 images JPEGImages/images/d.*"),
     ],
@@ -236,6 +241,11 @@ def test_what_is_ambiguous_in_a_list_is_left_out(tmp_path, line, reason):
     convert_voc(src, tmp_path / "dest")
     (told,) = record(tmp_path / "dest")["skipped"]["train"]
     assert reason in told
+
+
+def test_a_list_in_another_encoding_is_named(tmp_path):
+    with pytest.raises(ConfigError, match=r"train.txt is not in UTF-8; save it as UTF-8"):
+        convert_voc(make_lists(tmp_path, "gone\udce9"), tmp_path / "dest")
 
 
 def test_lists_of_classes_only(tmp_path):

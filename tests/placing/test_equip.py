@@ -269,6 +269,13 @@ def test_mistakes_are_named(arguments, message, tmp_path, monkeypatch, own_layer
     assert list(tmp_path.iterdir()) == []
 
 
+@pytest.mark.parametrize("content", ["- a", "a: [", "text"])
+def test_what_is_not_a_mapping_is_named(tmp_path, content):
+    (tmp_path / "mine.yaml").write_text(content)
+    with pytest.raises(ConfigError, match=r"model=\S+mine.yaml is not a model YAML: "):
+        equip(tmp_path / "mine.yaml")
+
+
 def test_an_existing_file_stays(tmp_path):
     (tmp_path / "my.yaml").write_text("mine")
     with pytest.raises(ConfigError, match="exists and is left as it is; give another name, or remove it first"):

@@ -7,9 +7,11 @@ folder, an archive, an earlier download; what is nowhere is downloaded, in as ma
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import time
+from collections.abc import Mapping
 from pathlib import Path, PurePosixPath
 from typing import Any
 
@@ -72,7 +74,7 @@ def prepare_voc(
     described, dest = _load(VOC_YAML), Path(dest).resolve()
     options = {"classes": [*described["names"].values()], "boxes": "voc", "published": described["expected"]}
     options |= {"difficult": difficult, "val_difficult": val_difficult, "images": images, "strict": False}
-    if not (dest / "data.yaml").is_file():
+    if not _is_there(dest, described):
         check_arguments(dest, options)
         train_2007, train_2012, test_2007 = _obtain(described["archives"], dest, root)
         convert_lists({"train": [train_2007, train_2012], "val": [test_2007]}, dest, options)
@@ -86,13 +88,24 @@ def prepare_coco(dest: str | Path, root: str | Path | None = None, images: str =
     """
     described, dest = _load(COCO_YAML), Path(dest).resolve()
     options = {"classes": None, "share": 0, "images": images, "strict": False, "published": described["expected"]}
-    if not (dest / "data.yaml").is_file():
+    if not _is_there(dest, described):
         check_arguments(dest, options)
         train, val, annotations = _obtain(described["archives"], dest, root)
         sources = {p.name: (annotations / f"instances_{p.name}.json", p) for p in (train, val)}
         files = {f"annotations/{file.name}": str(file) for file, _ in sources.values()}
         convert_coco(sources, dest, {**options, "files": files})
     return dest / "data.yaml"
+
+
+def _is_there(dest: Path, described: Mapping[str, Any]) -> bool:
+    """Return whether a dataset is there already, by its record or its classes; raise ConfigError if another one is."""
+    file, record = dest / "data.yaml", dest / "conversion.json"
+    if file.is_file():
+        published = json.loads(record.read_text("utf-8"))["options"].get("published") if record.is_file() else None
+        if published != described["expected"] and YAML.load(file).get("names") != described["names"]:
+            raise ConfigError(f"{dest} holds another dataset; name a new folder with dest=")
+        LOGGER.info(f"{file} is there already")
+    return file.is_file()
 
 
 def _load(data: str) -> dict[str, Any]:
@@ -141,24 +154,30 @@ def download(url: str, size: int, file: Path) -> None:
     part.touch()
     failures = 0
     while (have := part.stat().st_size) < size:
+        problem: requests.RequestException = requests.ConnectionError("the server has sent too little")
         try:
-            _append(url, part, have)
+            _append(url, size, part, have)
         except requests.RequestException as e:
-            failures = 0 if part.stat().st_size > have else failures + 1
+            problem = e
+        if (now := part.stat().st_size) < size:
+            failures = 0 if now > have else failures + 1
             if failures == ATTEMPTS:
-                raise
-            LOGGER.warning(f"{file.name}: {e}; trying again")
+                raise problem
+            LOGGER.warning(f"{file.name}: {problem}; trying again")
             time.sleep(PAUSE * 2**failures)
     part.replace(file)
 
 
-def _append(url: str, part: Path, have: int) -> None:
+def _append(url: str, size: int, part: Path, have: int) -> None:
     """Append what a file lacks after `have` bytes; what was received is in it when the process is killed."""
     headers = {"Accept-Encoding": "identity"} | ({"Range": f"bytes={have}-"} if have else {})
     with requests.get(url, headers=headers, stream=True, timeout=TIMEOUT) as response:
         response.raise_for_status()
         resumes = response.status_code == 206  # else the server sends everything
-        chunks = -(-int(response.headers.get("Content-Length", 0)) // CHUNK)
+        expected = size - have if resumes else size
+        if int(response.headers.get("Content-Length", expected)) != expected:
+            raise requests.ConnectionError(f"the server does not send the file of {size:,} bytes")
+        chunks = -(-expected // CHUNK)
         with part.open("ab" if resumes else "wb", buffering=0) as file:
             for chunk in TQDM(response.iter_content(CHUNK), total=chunks, desc=part.stem):
                 file.write(chunk)

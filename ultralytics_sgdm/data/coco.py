@@ -53,7 +53,7 @@ def convert_coco_json(
         classes: Class names in the order of their numbers, "a,b" or the path of a `.txt` with one a line; objects of
             other classes are left out. Default: all categories of SRC in the order of their ids.
         images: "hardlink", "copy" or "symlink" the images.
-        strict: Refuse the whole dataset if anything would be left out.
+        strict: Refuse the whole dataset if anything would be left out that no option leaves out.
 
     Returns:
         The YAML of the dataset, for `yolo train data=`.
@@ -116,13 +116,19 @@ def _read_json(file: Path) -> tuple[list[Any], list[Any], dict[str, str]]:
     try:
         with file.open(encoding="utf-8-sig") as f:
             data = json.load(f, object_hook=_drop_outline)
-        pairs = sorted({(c["id"], " ".join((c["name"] or "").split())) for c in data["categories"]})
+        pairs = sorted({(c["id"], " ".join((c["name"] or "").split())) for c in data["categories"]}, key=_get_order)
         categories = {_read_id(c): name for c, name in pairs}
         if not len(pairs) == len(categories) == len({*categories.values()}) or not all(categories.values()):
             raise ValueError(f"each category needs an id and a name of its own, not {shorten_text(pairs)}")
         return list(data["images"]), list(data["annotations"]), categories
     except (*BAD, OSError, RecursionError) as e:
-        raise ConfigError(f"{file} is not a COCO instances file in UTF-8: {type(e).__name__} {e}") from e
+        raise ConfigError(f"{file} cannot be read as a COCO instances file: {type(e).__name__} {e}") from e
+
+
+def _get_order(category: tuple[Any, str]) -> tuple[int, str]:
+    """Return what sorts categories by their id, numbers as text too."""
+    text = _read_id(category[0])
+    return len(text), text
 
 
 def _drop_outline(value: dict[str, Any]) -> dict[str, Any]:

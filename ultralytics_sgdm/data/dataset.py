@@ -95,7 +95,7 @@ def convert_boxes(splits: Collection[Split], boxes: str) -> str:
         for o in s.objects:
             if max(o.box) > LARGEST_FRACTION if boxes == "fraction" else _is_fraction(o.box):
                 seems = "pixels" if boxes == "fraction" else "fractions of the image"
-                return f"{o.where}: {seems}, but boxes={boxes}: {o}"
+                return f"{o.where}: {seems}, where the dataset has boxes={boxes}: {o}"
         s.objects = [_convert_box(o, boxes, s) for o in s.objects]
         return ""
 
@@ -148,10 +148,18 @@ def split_items(value: str | Sequence[str]) -> list[str]:
     return [item.strip() for item in items if item.strip()]
 
 
+def read_lines(file: Path) -> list[str]:
+    """Return the lines of a text in UTF-8; raise ConfigError if it is in another encoding."""
+    try:
+        return file.read_text("utf-8-sig").splitlines()
+    except UnicodeDecodeError as e:
+        raise ConfigError(f"{file} is not in UTF-8; save it as UTF-8") from e
+
+
 def read_classes(classes: str | Sequence[str] | None) -> list[str] | None:
     """Return the names that the option `classes` means, "a,b" or the path of a `.txt` with one a line."""
     if isinstance(classes, str) and classes.endswith(".txt"):
-        classes = Path(classes).read_text("utf-8-sig", "replace").splitlines()
+        classes = read_lines(Path(classes))
     names = split_items(classes or ())
     if len({*names}) < len(names):
         raise ConfigError(f"classes={classes}: a name is there twice")

@@ -18,7 +18,7 @@ from defusedxml import DefusedXmlException, ElementTree
 from ultralytics.data.utils import IMG_FORMATS
 
 from ..errors import ConfigError
-from .dataset import Object, Sample, Split, inspect_images, read_classes, shorten_text, split_items
+from .dataset import Object, Sample, Split, inspect_images, read_classes, read_lines, shorten_text, split_items
 from .yolo import check_arguments, write_dataset
 
 IMAGE_SETS = "ImageSets/Main"
@@ -70,7 +70,7 @@ def convert_voc(
         difficult: "drop" or "keep" the objects marked difficult in the training split.
         val_difficult: "drop" or "keep" the objects marked difficult in the other splits.
         images: "hardlink", "copy" or "symlink" the images.
-        strict: Refuse the whole dataset if anything would be left out.
+        strict: Refuse the whole dataset if anything would be left out that no option leaves out.
 
     Returns:
         The YAML of the dataset, for `yolo train data=`.
@@ -131,7 +131,7 @@ def _read_split(split: str, files: Sequence[Path], folders: Mapping[Path, _Folde
 
 def _read_list(file: Path, folder: _Folder) -> list[str]:
     """Return the names of the images that a list means."""
-    lines = [line.strip() for line in file.read_text("utf-8-sig", "replace").splitlines() if line.strip()]
+    lines = split_items(read_lines(file))
     if all(CLASS_LIST.fullmatch(line) for line in lines) and not all(line in folder.xmls for line in lines):
         lines = [line.rsplit(maxsplit=1)[0] for line in lines if not line.endswith("-1")]
     return [folder.parse_name(line) for line in lines]

@@ -19,7 +19,7 @@ from typing import Any
 import yaml
 from ultralytics.utils import LOGGER, TQDM
 
-from ..errors import ConfigError, pluralize
+from ..errors import ConfigError, did_you_mean, pluralize
 from .dataset import Sample, Split, convert_boxes, shorten
 from .images import find_label
 
@@ -172,7 +172,8 @@ def _find_problem(splits: Mapping[str, Split], counts: Mapping[str, Any], option
     if not any(c["objects"] for c in train):
         others = ", ".join(sorted({name for c in train for name in c["other_classes"]}))
         difficult = sum(c["difficult"] for c in train)
-        return f"no object at all to train on; left out are {difficult:,} difficult (COCO: crowd), and classes {others}"
+        left = f"{difficult:,} difficult (COCO: crowd), and those of other classes ({others or 'none'})"
+        return f"no object at all to train on; left out are {left}"
     for name, published in options.get("published", {}).items():
         found = {what: counts[name][what] for what in published}
         if found != published:
@@ -187,12 +188,16 @@ def _format_report(classes: Sequence[str], record: Mapping[str, Any]) -> list[st
     for name, s in splits.items():
         if s["other_classes"]:
             lines.append(f"{name}: left out, for their class is not in classes: {s['other_classes']}")
+    others = {name for s in splits.values() for name in s["other_classes"]}
+    for name in classes:
+        if not any(s["objects_per_class"][name] for s in splits.values()):
+            lines.append(f"WARNING: no object of {name!r}{did_you_mean(name, others)}")
     if shared := record["in_several_splits"]:
         lines += [f"WARNING: in several splits: {pluralize(len(shared), 'image')}", *shorten(shared)]
     if not any(_get_role(name) == "train" for name in splits):
         lines.append("no training split: the dataset is for `yolo val`")
     skipped = [f"{name}: {line}" for name, them in record["skipped"].items() for line in them]
-    return [*lines, f"left out: {len(skipped):,}", *shorten(skipped)]
+    return [*lines, f"left out by no option: {len(skipped):,}", *shorten(skipped)]
 
 
 def count_classes(images: Sequence[Sequence[str]], names: Iterable[str]) -> dict[str, Any]:

@@ -153,10 +153,10 @@ def benchmark(
         records.make_folder(out.parent)
     torch.set_num_threads(1)
     rows = measure(models, imgsz, batch, rounds, x)
-    if out:
-        settings = {"imgsz": imgsz, "training_imgsz": imgsz // 2, "training_batch": batch, "rounds": rounds}
-        records.write({**records.describe_run(device), "settings": settings, "rows": rows}, out)
     for row in rows:
         print(f"{row['model']}: {row['parameters']:,} parameters, {row['gflops']:.2f} GFLOPs")
         for kind in ("pytorch", "onnxruntime", "training_step", "training_memory"):
             print(f"  {kind:<16}{' '.join(f'{value} {unit}' for unit, value in row[kind].items())}")
+    if out:
+        settings = {"imgsz": imgsz, "training_imgsz": imgsz // 2, "training_batch": batch, "rounds": rounds}
+        records.write({**records.describe_run(device), "settings": settings, "rows": rows}, out)

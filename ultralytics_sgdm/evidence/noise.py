@@ -151,6 +151,8 @@ def noise(
         raise ConfigError("name the checkpoints, the reference first, and leave a corruption to measure")
     if any(not 0 < value < np.inf for values in strengths.values() for value in values):
         raise ConfigError("strengths must be above 0")
+    if any(not 1 <= quality <= 100 for quality in strengths.get("jpeg", ())):
+        raise ConfigError("jpeg= must be qualities from 1 to 100")
     settings = {"data": data, "imgsz": imgsz, **settings}
     with records.wrap_errors("Ultralytics"):
         get_cfg(overrides=settings)

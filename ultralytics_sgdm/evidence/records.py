@@ -6,6 +6,7 @@ import contextlib
 import datetime
 import json
 import operator
+import os
 import platform
 import shlex
 import subprocess
@@ -110,3 +111,5 @@ def make_folder(out: Path) -> None:
     """Make a folder of results; raise ConfigError if it cannot be made."""
     with wrap_errors(f"out={out} cannot be written"):
         out.mkdir(parents=True, exist_ok=True)
+        if not os.access(out, os.W_OK):
+            raise PermissionError("Permission denied")

@@ -14,11 +14,12 @@ from pathlib import Path
 from typing import Any
 
 import torch
+import yaml
 from ultralytics.nn import tasks
 from ultralytics.utils.torch_utils import get_num_params
 
 from ..configs import row_location
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, did_you_mean, one_line
 from ..nn.registry import registered_layers, require_layer
 from .equipped import Equipped, replaces_stock
 from .outline import Feature, build_outline, read_features
@@ -135,7 +136,12 @@ def _check_new(path: Path) -> Path:
 def _load(model: str | Path) -> dict[str, Any]:
     if Path(model).suffix.lower() not in (".yaml", ".yml"):
         raise ConfigError(f"model={model} is not a YAML; equip the YAML, and give weights to training with pretrained=")
-    spec = tasks.yaml_model_load(model)
+    try:
+        spec = tasks.yaml_model_load(model)
+    except ConfigError:
+        raise
+    except (yaml.YAMLError, AttributeError, TypeError, ValueError) as e:
+        raise ConfigError(f"model={model} is not a model YAML: {one_line(e)}") from e
     if not isinstance(spec.get("backbone"), list) or not isinstance(spec.get("head"), list):
         raise ConfigError(f"model={model} is not a model YAML: it has no lists 'backbone' and 'head'")
     return spec
