@@ -112,7 +112,7 @@ def compare(
 def _check(model: str, recipe: Mapping[str, Any], ray: str | None) -> None:
     """Raise ConfigError unless a model is the YAML of a detector and Ultralytics' trainer takes its recipe."""
     if ours := [key for key in recipe if key in OURS]:
-        raise ConfigError(f"{ours[0]}= is not for a recipe, it is the same or set for all runs")
+        raise ConfigError(f"{ours[0]}= is not for a recipe, it is the same or set for all runs (seeds= names seeds)")
     with records.wrap_errors("Ultralytics"):
         get_cfg(overrides=dict(recipe))
     if ray and recipe.get("device", "cpu") != "cpu":

@@ -69,6 +69,7 @@ def draw(model: nn.Module, seen: Mapping[str, np.ndarray]) -> Figure:
         if f"{name}.channel" in seen:
             boxes.set_axis_on()
             boxes.boxplot(seen[f"{name}.channel"].reshape(len(kernels), -1).T, tick_labels=kernels, sym=".")
+            boxes.tick_params(axis="x", rotation=90 if len(kernels) > 4 else 0)  # nine taps of RDConv
             boxes.set_ylim(1 - 1.1 * reach, 1 + 1.1 * reach)
             boxes.set_title(r"$\alpha$ of the channels", fontsize="small")
     label = rf"$\gamma$; all weights are from {weights.min():.4f} to {weights.max():.4f}"
@@ -94,8 +95,10 @@ def visualize(model: str, *images: Path, out: Path, imgsz: int | None = None) ->
     if not images or len(files) < len(images):
         raise ConfigError("name the images, each of another name")
     for image, (file, pixels) in zip(images, files.items(), strict=True):
-        if pixels is None or file.exists():
-            raise ConfigError(f"{image} is not an image that can be read, or {file} exists; choose another out=")
+        if pixels is None:
+            raise ConfigError(f"{image} is not an image that can be read")
+        if file.exists():
+            raise ConfigError(f"{file} exists; choose another out=")
     yolo = load_model(model, list(TASK2DATA))
     if not any(isinstance(m, (ChannelBranch, SpatialBranch)) for m in yolo.model.modules()):
         raise ConfigError(f"{model} has no layer with dynamic weights (SGDM, RDConv)")
