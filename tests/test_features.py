@@ -4,10 +4,9 @@ import csv
 import math
 
 import pytest
-import torch
 from helpers import changed, computed_weights, save_detector, save_shapes
 from ultralytics import YOLO
-from ultralytics.utils import DEFAULT_CFG_DICT, plotting, torch_utils
+from ultralytics.utils import DEFAULT_CFG_DICT, torch_utils
 
 pytestmark = pytest.mark.slow
 
@@ -54,21 +53,6 @@ def test_training_with(folder, tmp_path, options):
 
 
 @pytest.mark.long
-@pytest.mark.slow
-def test_training_compiled(folder, tmp_path, monkeypatch):
-    """Traced forward and backward as compile=True does; what generates code would need a compiler and minutes."""
-    compiled, stock = [], torch.compile
-
-    def trace(model, **options):
-        compiled.append(type(model).__name__)
-        return stock(model, backend="aot_eager")
-
-    monkeypatch.setattr(torch, "compile", trace)
-    train(folder, tmp_path, compile=True, val=False)
-    assert "DetectionModel" in compiled
-
-
-@pytest.mark.long
 @needs_qat
 def test_training_for_int8_and_its_export(folder, tmp_path):
     pytest.importorskip("modelopt.torch.quantization", reason="needs nvidia-modelopt", exc_type=ImportError)
@@ -81,14 +65,3 @@ def test_training_for_int8_and_its_export(folder, tmp_path):
     ours = [n for n in graph.node if n.op_type == "Conv" and "sgdm" in n.name]
     assert len(ours) >= 8 * 2 and all(n.input[1] in quantized for n in ours)
     assert not {*computed_weights(graph)} & {n.name for n in ours}
-
-
-def test_prediction_shows_what_it_looks_at(folder, tmp_path):
-    if not hasattr(plotting, "class_activation_map"):
-        pytest.skip("this Ultralytics draws feature maps in place of activation maps")
-    source = next((folder / "shapes/images/val").glob("*.jpg"))
-    options = {"imgsz": 64, "project": str(tmp_path), "conf": 0.01, "save": True}
-    YOLO(folder / "model.pt").predict(source, name="plain", **options)
-    YOLO(folder / "model.pt").predict(source, name="shown", visualize=True, **options)
-    plain, shown = ({f.name for f in (tmp_path / name).rglob("*.*")} for name in ("plain", "shown"))
-    assert shown - plain
