@@ -52,15 +52,6 @@ def test_help_of_a_command_says_what_each_argument_means(command, name, tmp_path
     assert not list(tmp_path.iterdir())
 
 
-@pytest.mark.long
-@pytest.mark.slow
-def test_help_of_a_script_changes_nothing(shell, tmp_path):
-    scripts = (Path(__file__).parents[1] / "scripts").glob("*.py")
-    for script in sorted(s for s in scripts if "__main__" in s.read_text()):
-        assert "usage:" in shell(sys.executable, script, "--help", cwd=tmp_path), script
-    assert not list(tmp_path.iterdir())
-
-
 @pytest.mark.slow
 def test_commands_are_there_without_the_extras(shell):
     hidden = ("scipy", "statsmodels", "pandas", "sklearn", "timm", "ray", "onnx", "onnxruntime", "imagehash")
