@@ -37,7 +37,7 @@ def run(folder: Path, environment: dict[str, str], *arguments: str) -> dict[str,
     command = [sys.executable, "-m", "pytest", *arguments, *(f"tests/{file}" for file in FILES)]
     command += ["-q", "-rA", "--color=no", "--tb=no", "-p", "no:cacheprovider"]
     done = subprocess.run(command, cwd=folder, env=environment, stdout=subprocess.PIPE, text=True)
-    found = re.findall(r"^(PASSED|FAILED|ERROR) (\S+)", done.stdout, re.M)
+    found = re.findall(r"^(PASSED|FAILED|ERROR) (.+?)(?: - .*)?$", done.stdout, re.M)
     return {name: outcome for outcome, name in found}
 
 
@@ -56,9 +56,10 @@ def main() -> int:
         (top / "bin/yolo").chmod(0o755)
         environment = {**os.environ, "YOLO_CONFIG_DIR": name, "YOLO_OFFLINE": "true", "YOLO_AUTOINSTALL": "false"}
         environment["PYTHONPATH"] = str(Path(__file__).resolve().parents[1])
+        own = Path(sys.executable).parent  # where this package's `yolo` is
         subprocess.run([sys.executable, "-c", PREPARE], check=True, cwd=top, env=environment)
         without = run(folder, {**environment, "PATH": f"{top / 'bin'}:{environment['PATH']}"})
-        ours = run(folder, environment, "-p", "ultralytics_sgdm")
+        ours = run(folder, {**environment, "PATH": f"{own}:{environment['PATH']}"}, "-p", "ultralytics_sgdm")
     passed = sum(outcome == "PASSED" for outcome in without.values())
     print(f"{len(without)} tests, {passed} passed without ultralytics_sgdm")
     different = [name for name in without.keys() | ours.keys() if without.get(name) != ours.get(name)]

@@ -11,7 +11,6 @@ from helpers import save_shapes
 from ultralytics import YOLO
 
 from ultralytics_sgdm import equip
-from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.nn.timm_names import ATTENTION
 
 PAGE = Path(__file__).parents[1] / "docs/howto/own-layer.md"
@@ -52,8 +51,3 @@ def test_timms_attention_layers_are_layers_by_name(name, tmp_path):
     equip("yolov8n.yaml", module=name, start="identity", out=tmp_path / "yolov8n-mine.yaml")
     model = YOLO(tmp_path / "yolov8n-mine.yaml").model
     assert type(model.model[9]) is layer and model.model[9].scale.item() == 0
-
-
-def test_start_is_refused_where_there_is_none():
-    with pytest.raises(ConfigError, match="module=SGDM does not take start="):
-        equip("yolov8n.yaml", start="identity")

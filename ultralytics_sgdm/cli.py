@@ -21,7 +21,7 @@ from ultralytics import cfg
 from . import __version__
 from .commands import call
 from .deploy.predict_onnx import InputError
-from .errors import ConfigError, did_you_mean
+from .errors import ConfigError, did_you_mean, one_line
 from .nn.registry import identity, registered_layers
 from .placing import equip as placing
 
@@ -113,7 +113,7 @@ def run_command(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as e:  # of a file of the user's, or of the disk
-        raise ConfigError(f"{e.filename}: {e.strerror}" if e.filename else str(e)) from e
+        raise ConfigError(f"{e.filename}: {e.strerror}" if e.filename else one_line(e)) from e
     return status if isinstance(status, int) else 0
 
 

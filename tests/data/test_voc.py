@@ -89,7 +89,7 @@ def test_the_label_of_a_rotated_box_is_the_upright_box_around_it(tmp_path, caplo
     side = 24 / 2**0.5
     boxes = [(8, 16), (side, side), (16, 8)]
     assert rows == [pytest.approx([0, 0.5, 0.5, w / 40, h / 30], abs=1e-5) for w, h in boxes] and skipped == []
-    assert "boxes=voc; " in caplog.messages[-1] and "have the upright box around them" in caplog.messages[-1]
+    assert "boxes=voc; " in caplog.messages[-1] and "becomes the upright box around it" in caplog.messages[-1]
     assert record(tmp_path / "dest")["splits"]["train"]["rotated"] == 2
 
 

@@ -257,6 +257,7 @@ def test_python_function_and_command_write_the_same(command, tmp_path, monkeypat
         ({"budget": 1}, "budget=1 cannot be met here: SGDM adds from 19,416 to 610,056 parameters; choose in between"),
         ({"module": "sgdm"}, "module='sgdm' is not a registered layer; did you mean 'SGDM'"),
         ({"module": "Plain1x1", "ratio": 3}, "module=Plain1x1 does not take ratio= or budget="),
+        ({"start": "identity"}, "module=SGDM does not take start="),
         ({"out": "my.txt"}, "out=my.txt must end in .yaml"),
         ({"out": "nowhere/my.yaml"}, "there is no folder nowhere"),
     ],

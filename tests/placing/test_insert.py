@@ -256,3 +256,15 @@ def test_a_pickle_of_the_version_before_finds_its_hook():
 def test_an_owner_that_runs_all_of_its_children_is_refused_in_one_line():
     with pytest.raises(ConfigError, match=r"'features.denseblock3' cannot hold a layer, as it runs its parts in a way"):
         insert(models.densenet121(), ["features.denseblock3"], example=torch.rand(1, 3, 64, 64))
+
+
+class Labels(nn.Sequential):
+    def forward(self, x):
+        return super().forward(x).argmax(1)
+
+
+def test_a_model_that_gives_whole_numbers_is_judged_by_the_inputs_of_its_parts():
+    model = Labels(nn.Conv2d(3, 32, 1), nn.Conv2d(32, 32, 1))
+    assert [*insert(model, ["0"]).sgdm_places] == ["0"]
+    with pytest.raises(ConfigError, match="'1': no gradient from the model's output reaches a layer behind it"):
+        insert(model, ["1"])

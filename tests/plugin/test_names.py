@@ -39,7 +39,7 @@ def test_a_name_close_to_ours_names_it(name, near):
         YOLO(name)
 
 
-@pytest.mark.parametrize("name", ["yolo1n.yaml", "yolov8n-segg.yaml", "coco9.yaml", "mine.yaml", "YOLOV8N.yaml"])
+@pytest.mark.parametrize("name", ["yolov8n-segg.yaml", "coco9.yaml", "botsort-sgmd.yaml", "YOLOV8N.yaml"])
 def test_a_name_without_ours_gets_the_error_of_ultralytics(name):
     with pytest.raises(FileNotFoundError) as error:
         checks.check_file(name)

@@ -53,7 +53,7 @@ def convert_coco_json(
         classes: Class names in the order of their numbers, "a,b" or the path of a `.txt` with one a line; objects of
             other classes are left out. Default: all categories of SRC in the order of their ids.
         images: "hardlink", "copy" or "symlink" the images.
-        strict: Refuse the whole dataset if anything would be left out that no option leaves out.
+        strict: Refuse the whole dataset if an image or a box would be left out as faulty.
 
     Returns:
         The YAML of the dataset, for `yolo train data=`.

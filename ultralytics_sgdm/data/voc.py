@@ -70,7 +70,7 @@ def convert_voc(
         difficult: "drop" or "keep" the objects marked difficult in the training split.
         val_difficult: "drop" or "keep" the objects marked difficult in the other splits.
         images: "hardlink", "copy" or "symlink" the images.
-        strict: Refuse the whole dataset if anything would be left out that no option leaves out.
+        strict: Refuse the whole dataset if an image or a box would be left out as faulty.
 
     Returns:
         The YAML of the dataset, for `yolo train data=`.

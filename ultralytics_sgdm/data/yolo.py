@@ -184,7 +184,7 @@ def _find_problem(splits: Mapping[str, Split], counts: Mapping[str, Any], option
 def _format_report(classes: Sequence[str], record: Mapping[str, Any]) -> list[str]:
     splits = record["splits"]
     lines = format_counts(classes, splits, ("backgrounds", "difficult", "clipped", "rotated"))
-    lines.append(f"boxes={record['boxes']}; crowds count as difficult; rotated boxes have the upright box around them")
+    lines.append(f"boxes={record['boxes']}; crowds count as difficult; a rotated box becomes the upright box around it")
     for name, s in splits.items():
         if s["other_classes"]:
             lines.append(f"{name}: left out, for their class is not in classes: {s['other_classes']}")
@@ -197,7 +197,7 @@ def _format_report(classes: Sequence[str], record: Mapping[str, Any]) -> list[st
     if not any(_get_role(name) == "train" for name in splits):
         lines.append("no training split: the dataset is for `yolo val`")
     skipped = [f"{name}: {line}" for name, them in record["skipped"].items() for line in them]
-    return [*lines, f"left out by no option: {len(skipped):,}", *shorten(skipped)]
+    return [*lines, f"left out as faulty: {len(skipped):,}", *shorten(skipped)]
 
 
 def count_classes(images: Sequence[Sequence[str]], names: Iterable[str]) -> dict[str, Any]:

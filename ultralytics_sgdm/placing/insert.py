@@ -176,7 +176,8 @@ def _run(model: nn.Module, example: Any) -> Any:
 def _prove(model: nn.Module, name: str, layer: nn.Module, example: Any) -> None:
     """Raise unless the layer, moved off its initial state, runs once and gradients from the model's outputs reach it.
 
-    A detector may find nothing in a random image; then the inputs of the model's parts stand for its outputs.
+    A detector may find nothing in a random image, and a model may give whole numbers alone; then the inputs of the
+    model's parts stand for its outputs.
     """
     runs: list[None] = []
     inputs: list[Any] = []
@@ -190,8 +191,9 @@ def _prove(model: nn.Module, name: str, layer: nn.Module, example: Any) -> None:
             for m in model.modules():
                 if m not in inside and not any(m.children()):
                     stack.callback(m.register_forward_pre_hook(lambda _, given: inputs.extend(given)).remove)
-            outputs = [t for t in tree_leaves(_run(model, example)) if isinstance(t, Tensor) and t.numel()]
-            reached = len(runs) == 1 and _is_reached(layer, outputs or inputs)
+            outputs = [t for t in tree_leaves(_run(model, example)) if isinstance(t, Tensor)]
+            judged = [t for t in outputs if t.is_floating_point() and t.numel()] or inputs
+            reached = len(runs) == 1 and _is_reached(layer, judged)
     except Exception as e:
         why = f"{name!r} cannot hold a layer, as it runs its parts in a way of its own ({one_line(e)})"
         raise ConfigError(f"{why}; choose a module inside or around it") from e

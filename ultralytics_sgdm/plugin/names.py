@@ -86,7 +86,8 @@ def _suggest(name: str, error: Exception) -> Exception:
     """Return the error for a name that is closest to one of this package; for any other name, Ultralytics' own."""
     stock = {file.name for file in (ROOT / "cfg").rglob("*.yaml")}
     ours = {file.name for kind in ("models", "datasets") for file in list_shipped(kind)}
-    ours |= {f"{Path(model).stem}-{suffix}.yaml" for model in stock for suffix in MODULES}
+    models = [file.stem for file in (ROOT / "cfg/models").rglob("*.yaml")]
+    ours |= {f"{model}-{suffix}.yaml" for model in models for suffix in MODULES}
     bare = Path(name).name
     near = difflib.get_close_matches(without_scale(bare), [*ours, *stock], 1, cutoff=0.8)
     if not near or near[0] not in ours:
