@@ -49,10 +49,8 @@ def save_shapes(folder: Path, train: int = 8, val: int = 2, size: int = 64, clas
     for labels in (folder / "shapes/labels").rglob("*.txt"):
         rows = [line.split() for line in labels.read_text().splitlines()]
         labels.write_text("".join(f"{int(c) % classes} {' '.join(box)}\n" for c, *box in rows))
-    splits = {
-        split: f"images/{split}" if number else "images/val" for split, number in (("train", train), ("val", val))
-    }
-    spec = {"path": str(folder / "shapes"), **splits, "names": list("abcdef")[:classes]}
+    spec = {"path": str(folder / "shapes"), "train": "images/train" if train else "images/val", "val": "images/val"}
+    spec["names"] = list("abcdef")[:classes]
     (folder / "small.yaml").write_text(yaml.safe_dump(spec))
     return folder / "small.yaml"
 

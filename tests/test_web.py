@@ -73,7 +73,6 @@ def test_boxes_of_the_page_are_those_of_the_script(address, tmp_path, options):
     assert (name, classes) == (Path(model).name, ", ".join(detector.names.values()))
     threads = min(4, len(os.sched_getaffinity(0)))
     assert backend in ("WebGPU", f"WebAssembly, {threads} thread{'s' * (threads > 1)}")
-    print(f"{backend}: median {sorted(seen['runs'])[5]:.1f} ms a picture")
     assert re.fullmatch(r"\d+ boxes; prepare [\d.]+ ms, infer [\d.]+ ms, boxes [\d.]+ ms", seen["shown"])
     assert "infer" in seen["live"] and int(seen["cameraWidth"]) >= 320
     assert "this is no ONNX file" in seen["refused"] or "no detector" in seen["refused"]

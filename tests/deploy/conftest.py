@@ -11,18 +11,8 @@ from ultralytics.data.augment import LetterBox
 
 from ultralytics_sgdm.data import make_shapes
 
-SIZES = (
-    (480, 640),
-    (640, 480),
-    (97, 301),
-    (64, 64),
-    (65, 63),
-    (50, 21),
-    (1080, 1920),
-    (300, 2),
-    (128, 192),
-    (1, 1),
-)
+SIZES = ((480, 640), (640, 480), (97, 301), (64, 64), (65, 63), (50, 21))
+SIZES += ((1080, 1920), (300, 2), (128, 192), (1, 1))
 THIN = (4000, 10)  # the short side is less than half a pixel at 96: older versions of Ultralytics stop there
 EXPORTS = {
     "fixed": {},

@@ -193,3 +193,8 @@ def test_the_default_activation_of_a_yaml_reaches_the_layers(monkeypatch):
     kinds = {type(m) for layer in (SGDM(32, 32), RDConv(32, 32)) for m in layer.modules()}
     assert nn.ReLU in kinds
     assert nn.SiLU not in kinds
+
+
+def test_rdconv_has_an_eighth_of_the_parameters_of_a_conv_or_fewer():
+    ours, conv = RDConv(256, 256), nn.Conv2d(256, 256, 3, bias=False)
+    assert 8 * sum(p.numel() for p in ours.parameters()) <= conv.weight.numel()

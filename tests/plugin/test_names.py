@@ -7,7 +7,7 @@ from ultralytics.nn.tasks import load_checkpoint
 from ultralytics.utils import checks
 
 from ultralytics_sgdm import RDConv
-from ultralytics_sgdm.configs import CFG, find_yaml
+from ultralytics_sgdm.configs import CFG, find_yaml, with_scale, without_scale
 from ultralytics_sgdm.errors import ConfigError
 
 
@@ -39,7 +39,9 @@ def test_a_name_close_to_ours_names_it(name, near):
         YOLO(name)
 
 
-@pytest.mark.parametrize("name", ["yolov8n-segg.yaml", "coco9.yaml", "botsort-sgmd.yaml", "YOLOV8N.yaml"])
+@pytest.mark.parametrize(
+    "name", ["yolo1n.yaml", "yolov8n-segg.yaml", "coco9.yaml", "mine.yaml", "YOLOV8N.yaml", "botsort-sgmd.yaml"]
+)
 def test_a_name_without_ours_gets_the_error_of_ultralytics(name):
     with pytest.raises(FileNotFoundError) as error:
         checks.check_file(name)
@@ -61,3 +63,8 @@ def test_weights_that_are_not_published_name_the_way_to_train_them(name, tmp_pat
 def test_a_name_with_a_folder_means_that_folder(tmp_path):
     assert find_yaml(tmp_path / "yolov8n-sgdm.yaml") is None
     assert find_yaml("yolov8n-sgdm.yaml").name == "yolov8-sgdm.yaml"
+
+
+@pytest.mark.parametrize("name", ["yolov8-sgdm.yaml", "yolo11-seg-sgdm.yaml", "my-yolov5.yaml"])
+def test_names_with_and_without_scale(name):
+    assert without_scale(with_scale(name, "x")) == name != with_scale(name, "x")
