@@ -113,7 +113,7 @@ def run_command(argv: Sequence[str]) -> int:
     except BrokenPipeError:
         raise
     except OSError as e:  # of a file of the user's, or of the disk
-        raise ConfigError(f"{e.filename}: {e.strerror}" if e.filename else one_line(e)) from e
+        raise ConfigError(one_line(e)) from e
     return status if isinstance(status, int) else 0
 
 

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import contextlib
 import difflib
 import importlib
 import re
-from collections.abc import Iterable
+from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 
@@ -29,7 +30,21 @@ def _bare(name: str) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return the message of an error in one line; PyTorch appends pages about the possible signatures of a call."""
-    return " ".join(str(error).split()).partition(", but expected one of:")[0][:300]
+    text = f"no {error}" if isinstance(error, KeyError) else str(error)
+    if isinstance(error, OSError) and error.strerror:
+        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+    return " ".join(text.split()).partition(", but expected one of:")[0][:300]
+
+
+@contextlib.contextmanager
+def wrap_errors(what: str, fix: str = "") -> Iterator[None]:
+    """Make one line of what a file, Ultralytics or torch reports about an option: `what`, the reason, and `fix`."""
+    try:
+        yield
+    except ConfigError:
+        raise
+    except Exception as e:
+        raise ConfigError(f"{what}: {one_line(e)}{fix}") from e
 
 
 def pluralize(number: int, noun: str) -> str:

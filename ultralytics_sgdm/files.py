@@ -6,7 +6,7 @@ import contextlib
 import hashlib
 from pathlib import Path
 
-from .errors import ConfigError
+from .errors import wrap_errors
 
 
 def write_atomic(file: Path, content: str | bytes) -> None:
@@ -16,13 +16,13 @@ def write_atomic(file: Path, content: str | bytes) -> None:
         ConfigError: If it cannot be written; what was there before is untouched.
     """
     part = file.with_name(f"{file.name}.part")
-    try:
-        part.write_bytes(content if isinstance(content, bytes) else content.encode())
-        part.replace(file)
-    except OSError as e:
-        with contextlib.suppress(OSError):
-            part.unlink(missing_ok=True)
-        raise ConfigError(f"{file} cannot be written: {e.strerror or e}") from e
+    with wrap_errors(f"{file} cannot be written"):
+        try:
+            part.write_bytes(content if isinstance(content, bytes) else content.encode())
+            part.replace(file)
+        finally:
+            with contextlib.suppress(OSError):
+                part.unlink(missing_ok=True)
 
 
 def sha256(content: Path | bytes | str) -> str:

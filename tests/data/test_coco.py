@@ -63,11 +63,11 @@ def test_a_dataset_is_what_ultralytics_reads(sources, tmp_path):
 @pytest.mark.parametrize(
     ("content", "message"),
     [
-        (b'{"images": [],\n"a', "JSONDecodeError .*line 2 column 1"),
-        (b'{"images": "\xe9"}', "UnicodeDecodeError"),
-        (b'{"images": []}', "KeyError 'categories'"),
-        (b'{"categories": [{"id": 1, "name": null}]}', "ValueError each category needs an id and a name of its own"),
-        (b"[" * 100_000, "RecursionError"),
+        (b'{"images": [],\n"a', "Unterminated string .*line 2 column 1"),
+        (b'{"images": "\xe9"}', "'utf-8' codec can't decode byte 0xe9"),
+        (b'{"images": []}', "no 'categories'"),
+        (b'{"categories": [{"id": 1, "name": null}]}', "each category needs an id and a name of its own"),
+        (b"[" * 100_000, "maximum recursion depth exceeded"),
     ],
 )
 def test_other_files_are_refused(sources, tmp_path, content, message):
@@ -113,7 +113,7 @@ OBJECTS = [
     ({"id": 1}, "annotation 1: neither bbox nor polygons"),
     ({"id": 1, "bbox": [1, 2, 3]}, "annotation 1: not enough values to unpack (expected 4, got 3)"),
     (BOX | {"id": 1, "bbox_mode": 4}, "annotation 1: bbox_mode 4 is not read, only XYXY_ABS and XYWH_ABS"),
-    ({"id": 1, "bbox": [1, 2, 3, 10**400]}, "annotation 1: OverflowError int too large to convert to float"),
+    ({"id": 1, "bbox": [1, 2, 3, 10**400]}, "annotation 1: int too large to convert to float"),
     ({"id": 1, "bbox": ["a", 2, 3, 4]}, "annotation 1: could not convert string"),
     (BOX | {"id": 1, "category_id": 6}, "annotation 1: no category 6"),
     (BOX | {"id": 1, "image_id": 99}, "annotation 1: no image 99 for this cat"),
@@ -126,7 +126,7 @@ IMAGES = [
     ({"id": 1, "file_name": f"{'x' * 300}.jpg"}, f"image {'x' * 100}...: [Errno 36] File name too long"),
     ({"id": 1, "file_name": "a.png"}, "image a.png: there is another image of this name"),
     ({"id": 1, "file_name": "x.gif"}, "image x.gif: Ultralytics takes no file of this name"),
-    (7, "image number 1: TypeError 'int' object is not subscriptable"),
+    (7, "image number 1: of a wrong type: 'int' object is not subscriptable"),
 ]
 
 

@@ -27,7 +27,7 @@ from ultralytics.utils import ASSETS, LOGGER
 from ultralytics.utils.files import increment_path
 from ultralytics.utils.patches import imread
 
-from ..errors import ConfigError, how_to_install, one_line
+from ..errors import ConfigError, how_to_install, one_line, wrap_errors
 from ..files import sha256
 from .dataset import map_threads, shorten
 from .images import find_label, inspect_image
@@ -120,14 +120,12 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
 
 def _describe(data: str) -> dict[str, Any]:
     """Return what Ultralytics reads of a data YAML, and the arguments of `verify_image_label` that come from it."""
-    try:
+    with wrap_errors(f"data={data}"):  # whatever it is, a training would stop at it
         try:
             described: dict[str, Any] = check_det_dataset(data, autodownload=False)
         except FileNotFoundError:  # of val:
             described = check_det_dataset(data, autodownload=False, split="train")
         count, numbers = described.get("kpt_shape") or (0, 0)
-    except Exception as e:  # whatever it is, a training would stop at it
-        raise ConfigError(f"data={data}: {one_line(e).removeprefix(f'data={data}: ')}") from e
     return described | {"verify": (bool(count), len(described["names"]), count, numbers)}
 
 

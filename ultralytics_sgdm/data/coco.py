@@ -16,7 +16,7 @@ from typing import Any
 
 import numpy as np
 
-from ..errors import ConfigError, pluralize
+from ..errors import ConfigError, one_line, pluralize, wrap_errors
 from ..files import sha256
 from .dataset import Object, Sample, Split, guess_boxes, inspect_images, read_classes, shorten_text
 from .yolo import check_arguments, write_dataset
@@ -113,7 +113,7 @@ def _hold_out(train: Split, share: float) -> dict[str, Split]:
 
 def _read_json(file: Path) -> tuple[list[Any], list[Any], dict[str, str]]:
     """Return images and annotations of a file, as they are there, and its categories by id, in the order of the ids."""
-    try:
+    with wrap_errors(f"{file} cannot be read as a COCO instances file"):
         with file.open(encoding="utf-8-sig") as f:
             data = json.load(f, object_hook=_drop_outline)
         pairs = sorted({(c["id"], " ".join((c["name"] or "").split())) for c in data["categories"]}, key=_get_order)
@@ -121,8 +121,6 @@ def _read_json(file: Path) -> tuple[list[Any], list[Any], dict[str, str]]:
         if not len(pairs) == len(categories) == len({*categories.values()}) or not all(categories.values()):
             raise ValueError(f"each category needs an id and a name of its own, not {shorten_text(pairs)}")
         return list(data["images"]), list(data["annotations"]), categories
-    except (*BAD, OSError, RecursionError) as e:
-        raise ConfigError(f"{file} cannot be read as a COCO instances file: {type(e).__name__} {e}") from e
 
 
 def _get_order(category: tuple[Any, str]) -> tuple[int, str]:
@@ -193,7 +191,8 @@ def _read_split(split: str, source: Path, folder: Path) -> tuple[Split, dict[str
 
 
 def _explain(e: Exception) -> str:
-    return shorten_text(str(e) if type(e) is ValueError else f"{type(e).__name__} {e}", 300)
+    what = "of a wrong type: " if isinstance(e, (TypeError, AttributeError)) else ""
+    return shorten_text(what + one_line(e), 300)
 
 
 def _read_object(a: Mapping[str, Any], where: str, categories: Mapping[str, str]) -> Object:

@@ -94,8 +94,9 @@ def convert_boxes(splits: Collection[Split], boxes: str) -> str:
     def convert(s: Sample) -> str:
         for o in s.objects:
             if max(o.box) > LARGEST_FRACTION if boxes == "fraction" else _is_fraction(o.box):
-                seems = "pixels" if boxes == "fraction" else "fractions of the image"
-                return f"{o.where}: {seems}, where the dataset has boxes={boxes}: {o}"
+                units = "pixels", "fractions of the image"
+                found, others = units if boxes == "fraction" else units[::-1]
+                return f"{o.where}: in {found}, where others are in {others}: {o}"
         s.objects = [_convert_box(o, boxes, s) for o in s.objects]
         return ""
 

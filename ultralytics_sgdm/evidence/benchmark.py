@@ -23,7 +23,7 @@ from ultralytics import YOLO
 from ultralytics.utils import DEFAULT_CFG
 from ultralytics.utils.torch_utils import get_flops, get_num_params
 
-from ..errors import ConfigError, import_extra
+from ..errors import ConfigError, import_extra, wrap_errors
 from . import records
 from .train import import_layers, load_model
 
@@ -143,7 +143,7 @@ def benchmark(
         raise ConfigError("name the models, the one to compare with first; batch=, rounds= and imgsz= are 1 or more")
     if out and out.exists():
         raise ConfigError(f"out={out} exists; choose another file")
-    with records.wrap_errors(f"device={device} is not available"):
+    with wrap_errors(f"device={device} is not available"):
         x = torch.rand(1, 3, imgsz, imgsz, device=device)
     import_layers(layers or ())
     for name in models:

@@ -11,7 +11,7 @@ from typing import Any
 import filelock
 from ultralytics.cfg import get_cfg
 
-from ..errors import ConfigError, import_extra, pluralize
+from ..errors import ConfigError, import_extra, pluralize, wrap_errors
 from ..files import write_atomic
 from . import plan as plans
 from . import records, report
@@ -87,7 +87,7 @@ def compare(
     for variant in planned.models:
         _check(variant.model, {**planned.recipe, **variant.recipe}, ray)
     own = scratch / out.resolve().name
-    with records.wrap_errors(f"scratch={own} cannot be written, or is in use by another process"):
+    with wrap_errors(f"scratch={own} cannot be written, or is in use by another process"):
         own.mkdir(parents=True, exist_ok=True)
         held = filelock.FileLock(own / ".lock").acquire(timeout=0)
     with held:
@@ -113,7 +113,7 @@ def _check(model: str, recipe: Mapping[str, Any], ray: str | None) -> None:
     """Raise ConfigError unless a model is the YAML of a detector and Ultralytics' trainer takes its recipe."""
     if ours := [key for key in recipe if key in OURS]:
         raise ConfigError(f"{ours[0]}= is not for a recipe, it is the same or set for all runs (seeds= names seeds)")
-    with records.wrap_errors("Ultralytics"):
+    with wrap_errors("Ultralytics"):
         get_cfg(overrides=dict(recipe))
     if ray and recipe.get("device", "cpu") != "cpu":
         raise ConfigError("with ray= each run has the GPU that Ray gives it: leave device= out, or say device=cpu")
@@ -133,7 +133,7 @@ def _list_tasks(plan: Plan, layers: list[str], scratch: Path) -> list[Task]:
     tasks = []
     for seed, (fold, file, checksum), variant in itertools.product(plan.seeds, data, plan.models):
         recipe = {**plan.recipe, **variant.recipe, "data": file}
-        with records.wrap_errors(f"pretrained={recipe.get('pretrained')}"):
+        with wrap_errors(f"pretrained={recipe.get('pretrained')}"):
             binding = bind(variant.model, recipe, plan.bf16, checksum)
         name = records.run_name(variant.name, seed, fold)
         folder = str(scratch.resolve() / f"{name}-{records.digest(binding)[:10]}")

@@ -14,9 +14,9 @@ import yaml
 from ultralytics.data.base import BaseDataset
 from ultralytics.data.utils import check_det_dataset, img2label_paths
 
-from ..errors import ConfigError, import_extra
+from ..errors import ConfigError, import_extra, wrap_errors
 from ..files import write_atomic
-from .records import digest, wrap_errors
+from .records import digest
 
 SPLITS = ("train", "val", "test")
 

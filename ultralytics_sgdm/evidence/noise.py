@@ -25,7 +25,7 @@ from ultralytics.data import BaseDataset
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.validator import BaseValidator
 
-from ..errors import ConfigError, import_extra
+from ..errors import ConfigError, import_extra, wrap_errors
 from ..files import sha256, write_atomic
 from . import records, statistics
 from .folds import list_images
@@ -154,10 +154,10 @@ def noise(
     if any(not 1 <= quality <= 100 for quality in strengths.get("jpeg", ())):
         raise ConfigError("jpeg= must be qualities from 1 to 100")
     settings = {"data": data, "imgsz": imgsz, **settings}
-    with records.wrap_errors("Ultralytics"):
+    with wrap_errors("Ultralytics"):
         get_cfg(overrides=settings)
     split = settings.get("split", "val")
-    with records.wrap_errors(f"data={data}, split={split}"):
+    with wrap_errors(f"data={data}, split={split}"):
         spec = check_det_dataset(data)
         if not list_images(spec, split):
             raise FileNotFoundError("there are no images")

@@ -9,8 +9,8 @@ from typing import Annotated, Any
 import yaml
 from pydantic import BaseModel, Field, ValidationError, model_validator
 
-from ..errors import ConfigError
-from .records import run_git, wrap_errors
+from ..errors import ConfigError, wrap_errors
+from .records import run_git
 
 Name = Annotated[str, Field(pattern=r"^[^/\\|\n]+$")]  # of a file, and in a row of a table
 Margin = Annotated[float, Field(ge=0, allow_inf_nan=False)]  # mAP points

@@ -11,7 +11,7 @@ import platform
 import shlex
 import subprocess
 import sys
-from collections.abc import Iterator, Mapping
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +20,7 @@ import ultralytics
 from ultralytics.utils.torch_utils import get_cpu_info
 
 from .. import __version__
-from ..errors import ConfigError, one_line
+from ..errors import wrap_errors
 from ..files import sha256, write_atomic
 
 METRIC = "mAP50-95"
@@ -94,17 +94,6 @@ def read_runs(out: Path) -> dict[str, dict[str, Any]]:
             operator.itemgetter(*REQUIRED)(found[file.stem])
             found[file.stem].pop("sha256", None)  # versions before 0.3.0 added a checksum of the record itself
     return found
-
-
-@contextlib.contextmanager
-def wrap_errors(what: str) -> Iterator[None]:
-    """Make one line of what a file, Ultralytics or torch reports about an option, with `what` in front."""
-    try:
-        yield
-    except ConfigError:
-        raise
-    except Exception as e:
-        raise ConfigError(f"{what}: {one_line(e)}") from e
 
 
 def make_folder(out: Path) -> None:

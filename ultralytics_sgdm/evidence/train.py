@@ -30,7 +30,7 @@ from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn import tasks
 from ultralytics.utils.torch_utils import get_flops
 
-from ..errors import ConfigError, import_extra
+from ..errors import ConfigError, import_extra, wrap_errors
 from ..files import sha256
 from ..nn import registry
 from . import records
@@ -65,7 +65,7 @@ def import_layers(files: Sequence[str]) -> list[str]:
     paths = [Path(file).resolve() for file in files]
     for path in paths:
         sys.path.insert(0, str(path.parent))
-        with records.wrap_errors(f"layers={path} is not a Python file that can be imported"):
+        with wrap_errors(f"layers={path} is not a Python file that can be imported"):
             module = importlib.import_module(path.stem)
         if Path(getattr(module, "__file__", None) or "").resolve() != path:
             raise ConfigError(f"layers={path}: Python finds another module named {path.stem}; rename the file")
@@ -74,7 +74,7 @@ def import_layers(files: Sequence[str]) -> list[str]:
 
 def load_model(name: str, kinds: Sequence[str] = ("detect",)) -> YOLO:
     """Return the model of a YAML or a checkpoint; raise ConfigError if it is not one of these tasks."""
-    with records.wrap_errors(f"{name} cannot be loaded"):  # under ULTRALYTICS_SAFE_LOAD nothing in it is executed
+    with wrap_errors(f"{name} cannot be loaded"):  # under ULTRALYTICS_SAFE_LOAD nothing in it is executed
         yolo = YOLO(name)
     if yolo.task not in kinds or not isinstance(yolo.model, nn.Module):
         raise ConfigError(f"{name} is not a model YAML or a checkpoint (.pt) of the task {' or '.join(kinds)}")
@@ -106,7 +106,7 @@ def bind(model: str, recipe: Mapping[str, Any], bf16: bool, data: str) -> dict[s
 
 def digest_data(data: str, splits: Sequence[str]) -> str:
     """Return the checksum of splits of a dataset: classes, names and sizes of images, content of labels."""
-    with records.wrap_errors(f"data={data}"):
+    with wrap_errors(f"data={data}"):
         spec = check_det_dataset(data)
         content: list[Any] = [{str(k): v for k, v in spec["names"].items()}]
         for split in splits:
@@ -227,7 +227,7 @@ def run_over_ray(tasks: Sequence[Task], out: Path, address: str, command: str) -
     A run whose process or node dies is done again, up to three times, from its last epoch if its folder is shared.
     """
     ray = import_extra("ray", "ray")
-    with records.wrap_errors(f"ray={address}"):
+    with wrap_errors(f"ray={address}"):
         ray.init(address, include_dashboard=False, log_to_driver=False)
     on_gpu = ray.cluster_resources().get("GPU", 0) > 0 and any(task.recipe.get("device") != "cpu" for task in tasks)
     options = {"num_cpus": 1, "num_gpus": int(on_gpu), "max_calls": 1, "max_retries": 3}  # a process per run

@@ -19,7 +19,7 @@ from ultralytics.nn import tasks
 from ultralytics.utils.torch_utils import get_num_params
 
 from ..configs import row_location
-from ..errors import ConfigError, did_you_mean, one_line
+from ..errors import ConfigError, did_you_mean, one_line, wrap_errors
 from ..nn.registry import registered_layers, require_layer
 from .equipped import Equipped, replaces_stock
 from .outline import Feature, build_outline, read_features
@@ -101,11 +101,8 @@ def equip(
         features=result,
     )
     if target:
-        try:
-            with target.open("x", encoding="utf-8") as f:
-                f.write(equipped.text(target.name))
-        except OSError as e:
-            raise ConfigError(f"out={target} cannot be written: {e.strerror or e}") from e
+        with wrap_errors(f"out={target} cannot be written"), target.open("x", encoding="utf-8") as f:
+            f.write(equipped.text(target.name))
     return equipped
 
 

@@ -18,7 +18,7 @@ from torch.utils._pytree import tree_leaves
 from ultralytics.nn.tasks import BaseModel
 from ultralytics.utils import LOGGER
 
-from ..errors import ConfigError, did_you_mean, one_line
+from ..errors import ConfigError, did_you_mean, wrap_errors
 from ..nn.registry import require_layer
 
 Model = TypeVar("Model", bound=nn.Module)
@@ -66,10 +66,8 @@ def insert(
     channels = _find_channels(model, {name: named[name] for name in wanted}, example)
     built = {}
     for name, options in wanted.items():
-        try:
+        with wrap_errors(f"{name!r}, {channels[name]} channels"):
             built[name] = cls(channels[name], channels[name], **options)
-        except (TypeError, ValueError) as e:
-            raise ConfigError(f"{name!r}, {channels[name]} channels: {e}") from e
     done = {}
     with ExitStack() as undo:
         for name, layer in built.items():
@@ -134,15 +132,11 @@ def _find_channels(model: nn.Module, chosen: Mapping[str, nn.Module], example: A
     """Return the channels of the output of each chosen module, by one forward pass in evaluation mode."""
     square = example is None or (isinstance(example, Tensor) and len({*example.shape[-2:]}) == 1)
     found: dict[str, list[Any]] = {name: [] for name in chosen}
-    try:
-        with ExitStack() as stack, torch.no_grad():
-            for name, m in chosen.items():
-                handle = m.register_forward_hook(lambda _, __, y, name=name: found[name].append(y))
-                stack.callback(handle.remove)
-            _run(model, example)
-    except Exception as e:
-        name = type(model).__name__
-        raise ConfigError(f"{name} failed in a forward pass ({one_line(e)}); give example=, its input") from e
+    failure = wrap_errors(f"{type(model).__name__} failed in a forward pass", "; give example=, its input")
+    with failure, ExitStack() as stack, torch.no_grad():
+        for name, m in chosen.items():
+            stack.callback(m.register_forward_hook(lambda _, __, y, name=name: found[name].append(y)).remove)
+        _run(model, example)
     for name, outputs in found.items():
         if len(outputs) != 1:
             times = "not used" if not outputs else f"used {len(outputs)} times"
@@ -183,27 +177,20 @@ def _prove(model: nn.Module, name: str, layer: nn.Module, example: Any) -> None:
     inputs: list[Any] = []
     inside = {*layer.modules()}
     state = {k: v.clone() for k, v in layer.state_dict().items()}
-    try:
+    fix = "; the model runs its parts in a way of its own: choose a module inside or around it"
+    with wrap_errors(repr(name), fix), ExitStack() as stack:
+        stack.callback(layer.load_state_dict, state)
         for p in layer.parameters():
             nn.init.normal_(p, generator=torch.Generator(p.device).manual_seed(0))
-        with torch.enable_grad(), ExitStack() as stack:
-            stack.callback(layer.register_forward_hook(lambda *_: runs.append(None)).remove)
-            for m in model.modules():
-                if m not in inside and not any(m.children()):
-                    stack.callback(m.register_forward_pre_hook(lambda _, given: inputs.extend(given)).remove)
-            outputs = [t for t in tree_leaves(_run(model, example)) if isinstance(t, Tensor)]
-            judged = [t for t in outputs if t.is_floating_point() and t.numel()] or inputs
-            reached = len(runs) == 1 and _is_reached(layer, judged)
-    except Exception as e:
-        why = f"{name!r} cannot hold a layer, as it runs its parts in a way of its own ({one_line(e)})"
-        raise ConfigError(f"{why}; choose a module inside or around it") from e
-    finally:
-        layer.load_state_dict(state)
-    if not reached:
-        raise ConfigError(
-            f"{name!r}: no gradient from the model's output reaches a layer behind it, as the model runs these parts "
-            "in a way of its own; choose a module inside or around it"
-        )
+        stack.enter_context(torch.enable_grad())
+        stack.callback(layer.register_forward_hook(lambda *_: runs.append(None)).remove)
+        for m in model.modules():
+            if m not in inside and not any(m.children()):
+                stack.callback(m.register_forward_pre_hook(lambda _, given: inputs.extend(given)).remove)
+        outputs = [t for t in tree_leaves(_run(model, example)) if isinstance(t, Tensor)]
+        judged = [t for t in outputs if t.is_floating_point() and t.numel()] or inputs
+        if len(runs) != 1 or not _is_reached(layer, judged):
+            raise ValueError("no gradient from the model's output reaches a layer behind it")
 
 
 def _is_reached(layer: nn.Module, tensors: Iterable[Any]) -> bool:

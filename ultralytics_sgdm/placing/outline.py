@@ -18,7 +18,7 @@ from ultralytics.nn.modules import C2fAttn, Detect, ImagePoolingAttn
 from ultralytics.utils.torch_utils import get_flops
 
 from ..configs import row_location
-from ..errors import ConfigError, one_line
+from ..errors import wrap_errors
 
 SHAPELESS = (torch.nn.BatchNorm2d, torch.nn.SiLU, torch.nn.ReLU)  # take most of the time on the meta device
 IMAGE = 256  # pixels: every stage from P1/2 to P6/64 has a map of its own size
@@ -64,13 +64,11 @@ def read_features(model: tasks.BaseModel) -> list[Feature | None]:
         for layer in model.model[:-1]:
             if layer.f != -1:
                 x = outputs[layer.f] if isinstance(layer.f, int) else [x if j == -1 else outputs[j] for j in layer.f]
-            try:
+            with wrap_errors(row_location(model.yaml, layer.i)):
                 if isinstance(layer, ImagePoolingAttn):
                     text = layer(x, text)
                 else:
                     x = layer(x, text) if isinstance(layer, C2fAttn) else layer(x)
-            except Exception as e:
-                raise ConfigError(f"{row_location(model.yaml, layer.i)}: {one_line(e)}") from e
             outputs.append(x)
     return [_read_feature(y) for y in outputs]
 
