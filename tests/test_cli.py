@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 from ultralytics_sgdm import __version__, cli, commands
-from ultralytics_sgdm.errors import ConfigError
+from ultralytics_sgdm.errors import ConfigError, wrap_errors
 from ultralytics_sgdm.nn import registry
 from ultralytics_sgdm.placing import zoo
 
@@ -148,13 +148,21 @@ def test_values_have_the_types_of_the_signature_and_text_stays_text(tmp_path, mo
     def read(*argv):
         return commands.parse("it", function, argv)
 
-    for text in ("true", "1e3", "[a", "a=b"):
+    for text in ("true", "1e3", "[a", "a=b", "class," * 60):  # longer than the name of a file may be
         assert read("x", f"classes={text}") == (("x",), {"classes": text})
     assert read("x", "y", "z=1/2.jpg", "n=4") == (("x", "y", "z=1/2.jpg"), {"n": 4})
     assert read("more=y,z", "src=x", "--wide=True") == (("x", "y", "z"), {"wide": True})
     assert read("x", "ks=[1, 2]", "wide=no", "classes=none") == (("x",), {"ks": [1, 2], "wide": False, "classes": None})
     with pytest.raises(ConfigError, match="n=much: input should be a valid integer"):
         read("x", "n=much")
+
+
+def test_a_foreign_error_is_a_line_with_a_reason_but_what_is_no_mistake_passes():
+    for error, line in ((AssertionError(), "x: AssertionError"), (KeyError("y"), "x: no 'y'"), (OSError("z"), "x: z")):
+        with pytest.raises(ConfigError, match=f"^{line}; fix$"), wrap_errors("x", "; fix"):
+            raise error
+    with pytest.raises(MemoryError), wrap_errors("x"):
+        raise MemoryError
 
 
 @pytest.mark.parametrize("argv", [("sgdm", "layers"), ("version",)])
@@ -171,7 +179,7 @@ def test_ctrl_c_is_one_line_and_130(command, monkeypatch, argv):
 def test_a_reader_that_goes_is_no_error(shell, yolo, tmp_path):
     yolo("version")  # has made its settings, of which it tells on standard output
     line = f"{sys.executable} -m ultralytics_sgdm sgdm layers | true"
-    assert shell("bash", "-c", f"set -o pipefail; {line}", cwd=tmp_path) == ""
+    assert shell("bash", "-c", f"set -o pipefail; {line}", cwd=tmp_path, status=141) == ""
 
 
 @pytest.mark.parametrize("argv", [("help",), ("-h",), ("version",)])

@@ -1,5 +1,6 @@
 """README and the site: every block of Python and shell runs on tiny data, or says why not; links lead somewhere."""
 
+import json
 import re
 import shlex
 import shutil
@@ -119,6 +120,12 @@ def test_the_site_builds_strictly_without_network(shell, tmp_path):
     pages = {f.relative_to(tmp_path / "site").as_posix() for f in (tmp_path / "site").rglob("index.html")}
     assert {"index.html", "howto/compare/index.html", "reference/index.html"} <= pages
     assert "insert" in (tmp_path / "site/reference/index.html").read_text(encoding="utf-8")
+
+
+def test_the_table_of_conversions_is_that_of_the_record():
+    docs = (ROOT / "docs/data.md").read_text()
+    for row in json.loads((ROOT / "results/data-scale.json").read_text())["runs"]:
+        assert f"| {row['format']} | {row['images']:,} | {row['seconds']:.0f} s | {row['peak_mb']:,} MB |" in docs
 
 
 @pytest.mark.long

@@ -46,9 +46,7 @@ def test_the_wheel_brings_the_yamls_and_the_commands(wheel, shell):
     assert f"\nVersion: {ultralytics_sgdm.__version__}\n" in (metadata / "METADATA").read_text()
     scripts = (metadata / "entry_points.txt").read_text()
     assert "yolo = ultralytics_sgdm.cli:main" in scripts and "yolo-sgdm = ultralytics_sgdm.cli:main" in scripts
-    script = (
-        "from ultralytics import YOLO; import ultralytics_sgdm as u; print(u.__file__, YOLO('yolov8n-sgdm.yaml').task)"
-    )
+    script = "import ultralytics, ultralytics_sgdm as u; print(u.__file__, ultralytics.YOLO('yolov8n-sgdm.yaml').task)"
     assert f"{site / 'ultralytics_sgdm/__init__.py'} detect" in shell(
         sys.executable, "-c", script, PYTHONPATH=str(site)
     )

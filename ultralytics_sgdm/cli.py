@@ -25,7 +25,7 @@ from .errors import ConfigError, did_you_mean, one_line
 from .nn.registry import identity, registered_layers
 from .placing import equip as placing
 
-STOPPED = 130  # exit status of a command that Ctrl-C ended, as a shell has it
+STOPPED, READER_GONE = 130, 141  # exit status of a command that Ctrl-C or a closed pipe ended, as a shell has it
 REPORTED = ("torch", "torchvision", "numpy", "opencv-python", "onnx", "onnxruntime", "timm", "ray")
 
 
@@ -99,12 +99,11 @@ def run_command(argv: Sequence[str]) -> int:
     Raises:
         ConfigError: If the command is unknown, or `commands.call` refuses its arguments.
     """
-    if not argv or (argv[0] in {"help", "-h", "--help"} and len(argv) == 1):
+    is_help = not argv or argv[0] in {"help", "-h", "--help"}
+    if is_help and len(argv) < 2:
         print(usage())
         return 0
-    if argv[0] == "help":
-        argv = [argv[1], "--help"]
-    name, *rest = argv
+    name, *rest = [argv[1], "--help"] if is_help else argv
     if name not in COMMANDS:
         hint = did_you_mean(name, COMMANDS) or "; yolo sgdm help lists the commands"
         raise ConfigError(f"unknown command 'yolo sgdm {name}'{hint}")
@@ -132,12 +131,12 @@ def checks() -> None:
         print(f"yolo: {script}, not of ultralytics_sgdm: it does not know our layers; use yolo-sgdm")
 
 
-def main(argv: Sequence[str] | None = None) -> None:
-    """Run a command line, that of sys.argv unless given.
+def main() -> None:
+    """Run the command line of this process.
 
     A mistake of the user is one line on standard error and exit status 2; Ctrl-C is one line and 130.
     """
-    argv = sys.argv[1:] if argv is None else list(argv)
+    argv = sys.argv[1:]
     sys.argv[0] = "yolo"  # Ultralytics writes predictions to disk only for a command of this name
     try:
         if argv[:1] == ["sgdm"]:
@@ -154,6 +153,7 @@ def main(argv: Sequence[str] | None = None) -> None:
         sys.exit(STOPPED)
     except BrokenPipeError:  # the reader of a pipe, such as head, has gone
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        sys.exit(READER_GONE)
     except Exception as e:
         mistake: BaseException | None = e
         while mistake is not None and not isinstance(mistake, (ConfigError, InputError)):

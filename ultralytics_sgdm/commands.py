@@ -8,11 +8,11 @@ default, may be given by position.
 from __future__ import annotations
 
 import inspect
+import os
 import re
 import types
 import typing
 from collections.abc import Callable, Sequence
-from pathlib import Path
 from typing import Any
 
 from pydantic import TypeAdapter, ValidationError
@@ -54,7 +54,7 @@ def parse(name: str, function: Callable[..., object], argv: Sequence[str]) -> tu
     given: dict[str, str] = {}
     for argument in argv:
         key, equals, value = argument.removeprefix("--").partition("=")
-        if not equals or not key.isidentifier() or Path(argument).exists():
+        if not equals or not key.isidentifier() or (key not in kinds and os.path.lexists(argument)):
             free.append(argument)
         elif not value:
             raise ConfigError(f"'{name}': {key}= needs a value")

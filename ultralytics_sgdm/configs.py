@@ -3,9 +3,7 @@
 from __future__ import annotations
 
 import re
-from collections.abc import Mapping
 from pathlib import Path
-from typing import Any
 
 from .nn.registry import registered_layers
 
@@ -83,14 +81,3 @@ def find_our_yaml(name: str | Path) -> Path | None:
 def _names_our_layers(file: Path) -> bool:
     words = set(re.findall(r"\w+", file.read_text(encoding="utf-8", errors="ignore")))
     return any(name in words for name, _ in registered_layers()) or not words.isdisjoint(MODULES.values())
-
-
-def yaml_name(spec: Mapping[str, Any]) -> str:
-    """Return the file of a model dictionary as messages name it."""
-    return str(spec.get("yaml_file") or "model YAML")
-
-
-def row_location(spec: Mapping[str, Any], i: int) -> str:
-    """Return the location of row `i` of a model dictionary: file, section, row and its content."""
-    section, row = ("backbone", i) if i < len(spec["backbone"]) else ("head", i - len(spec["backbone"]))
-    return f"{yaml_name(spec)}, {section} row {row + 1} (layer {i}), {spec[section][row]}"

@@ -9,9 +9,13 @@ import re
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 
+import torch
+
+NOT_OURS = (MemoryError, torch.cuda.OutOfMemoryError, BrokenPipeError)  # no mistake in what they interrupt
+
 
 class ConfigError(ValueError):
-    """A mistake in a YAML, an option or a command of this package; the message is one line that names the fix."""
+    """A mistake in a YAML, an option or a command of this package; the message names the fix, in one line if it can."""
 
 
 def did_you_mean(name: str, known: Iterable[str]) -> str:
@@ -30,9 +34,9 @@ def _bare(name: str) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return the message of an error in one line; PyTorch appends pages about the possible signatures of a call."""
-    text = f"no {error}" if isinstance(error, KeyError) else str(error)
+    text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.filename}: {error.strerror}" if error.filename else error.strerror
+        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
     return " ".join(text.split()).partition(", but expected one of:")[0][:300]
 
 
@@ -41,10 +45,13 @@ def wrap_errors(what: str, fix: str = "") -> Iterator[None]:
     """Make one line of what a file, Ultralytics or torch reports about an option: `what`, the reason, and `fix`."""
     try:
         yield
-    except ConfigError:
+    except (ConfigError, *NOT_OURS):
         raise
     except Exception as e:
-        raise ConfigError(f"{what}: {one_line(e)}{fix}") from e
+        reason = one_line(e)
+        if isinstance(e, OSError) and str(e.filename).removesuffix(".part") in what:
+            reason = e.strerror or reason
+        raise ConfigError(f"{what}: {reason}{fix}") from e
 
 
 def pluralize(number: int, noun: str) -> str:

@@ -3,6 +3,7 @@
 import hashlib
 import os
 import shutil
+import tarfile
 
 import pytest
 import requests
@@ -11,6 +12,7 @@ from ultralytics.data.utils import check_det_dataset
 
 from ultralytics_sgdm.data import benchmarks, prepare, prepare_coco, prepare_voc
 from ultralytics_sgdm.errors import ConfigError
+from ultralytics_sgdm.files import sha256
 
 VOC_FILES = ("VOCtrainval_06-Nov-2007.tar", "VOCtrainval_11-May-2012.tar", "VOCtest_06-Nov-2007.tar")
 COCO_FILES = ("train2017.zip", "val2017.zip", "annotations_trainval2017.zip")
@@ -140,6 +142,15 @@ def test_an_incomplete_source_is_refused(server, originals, tmp_path):
     with pytest.raises(ConfigError, match=message):
         prepare_voc(tmp_path / "voc", devkit)
     assert not (tmp_path / "voc").exists()
+
+
+def test_a_member_that_points_outside_is_refused(tmp_path):
+    with tarfile.open(tmp_path / "a.tar", "w") as tar:
+        tar.add(__file__, "../outside.py")
+    sizes = {"size": (tmp_path / "a.tar").stat().st_size, "sha256": sha256(tmp_path / "a.tar")}
+    with pytest.raises(tarfile.OutsideDestinationError):
+        benchmarks._find({"url": "http://nowhere/a.tar", "holds": "b", **sizes}, tmp_path, tmp_path / "store/in")
+    assert [file.name for file in tmp_path.rglob("*.py")] == []
 
 
 @pytest.mark.parametrize(

@@ -75,9 +75,9 @@ def test_fractions_of_the_image(tmp_path):
         assert labels(tmp_path / boxes, "train", "a") == [[0, 0.5, 0.75, 0.5, 0.5]]
         assert labels(tmp_path / boxes, "val", "v") == [[0, 0.5, 0.5, 1, 1]]
         assert record(tmp_path / boxes)["boxes"] == "fraction"
-    reason = "in fractions of the image, where others are in pixels: (0.25, 0.5)-(0.75, 1) of cat; with its 1 object"
-    assert convert_one(tmp_path / "mixed", half) == (None, [f"Annotations/odd.xml: object 1: {reason}"])
-    with pytest.raises(ConfigError, match=r"(?s)no images.*in pixels, .* fractions of the image: \(1, 1\)-\(10, 10\)"):
+    why = "object 1: in fractions of the image, but the dataset is in pixels (boxes=voc): (0.25, 0.5)-(0.75, 1) of cat"
+    assert convert_one(tmp_path / "mixed", half) == (None, [f"Annotations/odd.xml: {why}; with its 1 object"])
+    with pytest.raises(ConfigError, match=r"(?s)no images.*in pixels, .*boxes=fraction.: \(1, 1\)-\(10, 10\)"):
         convert_one(tmp_path / "pixels", an_xml(an_object()), boxes="fraction")
 
 

@@ -84,6 +84,7 @@ def test_command_line_without_torch_and_ultralytics(shell, models, source, tmp_p
     [
         (["dynamic", "nowhere.jpg"], "source nowhere.jpg does not exist"),
         (["dynamic", "empty"], "source empty holds no image"),
+        (["dynamic", "out"], "source out does not exist"),
         (["missing.onnx", "a.jpg"], "model missing.onnx does not exist"),
         ([__file__, "a.jpg"], "is not a model that `yolo export format=onnx` wrote"),
         (["dynamic", "a.jpg", "out=/proc/nowhere"], "out=/proc/nowhere cannot be written"),

@@ -17,6 +17,7 @@ import yaml
 
 from ultralytics_sgdm.errors import ConfigError
 from ultralytics_sgdm.evidence import compare, report, train
+from ultralytics_sgdm.files import sha256
 
 pytestmark = pytest.mark.slow
 
@@ -151,6 +152,17 @@ def test_a_file_of_layers_is_what_python_finds_by_its_name(tmp_path, monkeypatch
     (tmp_path / "json.py").touch()
     with pytest.raises(ConfigError, match=r"json.py: Python finds another module named json; rename the file"):
         train.import_layers([str(tmp_path / "json.py")])
+    (tmp_path / "broken.py").write_text("import torch\n\ntorch.foo()\n")
+    with pytest.raises(ConfigError, match=r"broken.py, line 3: AttributeError: module 'torch' has no attribute 'foo'"):
+        train.import_layers([str(tmp_path / "broken.py")])
+
+
+def test_weights_are_those_that_a_training_finds(tmp_path, monkeypatch):
+    (tmp_path / "w.pt").write_bytes(b"weights")
+    monkeypatch.setattr(train, "attempt_download_asset", lambda name: tmp_path / name)
+    assert train.bind("yolov8n.yaml", {"pretrained": "w.pt"}, False, "")["pretrained"] == sha256(b"weights")
+    with pytest.raises(ConfigError, match=r"^pretrained=x.pt: No such file or directory: .*x.pt"):
+        train.bind("yolov8n.yaml", {"pretrained": "x.pt"}, False, "")
 
 
 @pytest.mark.parametrize(

@@ -270,11 +270,18 @@ def test_mistakes_are_named(arguments, message, tmp_path, monkeypatch, own_layer
     assert list(tmp_path.iterdir()) == []
 
 
-@pytest.mark.parametrize("content", ["- a", "a: [", "text"])
-def test_what_is_not_a_mapping_is_named(tmp_path, content):
+@pytest.mark.parametrize("content", ["- a", "a: [", "text", "backbone: [[-1, 1, SGDM]]\nhead: []"])
+def test_what_is_not_a_mapping_or_no_row_is_named(tmp_path, content):
     (tmp_path / "mine.yaml").write_text(content)
-    with pytest.raises(ConfigError, match=r"model=\S+mine.yaml is not a model YAML: "):
+    row = r"\S+mine.yaml, backbone row 1 \(layer 0\), .*: a row has the four entries .*, this one has 3"
+    with pytest.raises(ConfigError, match=row if "SGDM" in content else r"model=\S+mine.yaml is not a model YAML: "):
         equip(tmp_path / "mine.yaml")
+
+
+def test_the_head_may_read_the_row_before_it(tmp_path):
+    rows = "[[-1, 1, Conv, [32, 3, 2]], [-1, 1, Conv, [64, 3, 2]]]\nhead: [[[-1], 1, Detect, [nc]]]"
+    (tmp_path / "mine.yaml").write_text(f"nc: 2\nbackbone: {rows}")
+    assert equip(tmp_path / "mine.yaml").places == {2: "Conv"}
 
 
 def test_an_existing_file_stays(tmp_path):

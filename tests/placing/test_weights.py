@@ -101,6 +101,10 @@ def test_a_trained_model_moves_into_itself_without_a_word_of_other_shapes(tmp_pa
 
 
 def test_another_number_of_classes_is_named(checkpoint, said):
+    """Ultralytics widens the class branch of YOLOv8 to the weights' width and makes its last convolutions anew."""
+    DetectionModel("yolov8n-sgdm.yaml", nc=6, verbose=False).load(checkpoint("yolov8n")[1])
+    names = "model.22.cv3.0.2.weight, model.22.cv3.0.2.bias, model.22.cv3.1.2.weight, ..."
+    assert f"349 of 355 pretrained tensors moved; 6 did not because the shape differs ({names}); 36 tens" in said[-1]
     _, stock = checkpoint("yolov6n", nc=20)
     model = DetectionModel("yolov6n-sgdm.yaml", nc=3, verbose=False)
     model.load(stock)

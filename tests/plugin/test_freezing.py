@@ -59,6 +59,7 @@ def test_freezing_reaches_parameters_of_a_block_itself():
     model = nn.ModuleDict({"model": nn.Sequential(A2C2fSGDM(64, 64, 1, True, 1, True))})
     assert "model.0.gamma" in dict(model.named_parameters())  # which belongs to no layer inside the block
     assert trainable(model, "stock") == of(model, ["model.0.sgdm"])
+    assert "model.0.conv.weight" in trainable(YOLO("yolov8n.yaml").model, ["0.conv.weight"])  # as in Ultralytics
 
 
 @pytest.mark.parametrize("name", ["yolov8n-sgdm.yaml", "yolov6n-sgdm.yaml", "yolov8n-rdconv.yaml", "yolov8n-cbam.yaml"])

@@ -9,6 +9,7 @@ from ultralytics.utils import checks
 from ultralytics_sgdm import RDConv
 from ultralytics_sgdm.configs import CFG, find_yaml, with_scale, without_scale
 from ultralytics_sgdm.errors import ConfigError
+from ultralytics_sgdm.plugin.names import _refuse_weights
 
 
 def test_shipped_names_resolve_from_any_folder(tmp_path, monkeypatch):
@@ -56,6 +57,9 @@ def test_weights_that_are_not_published_name_the_way_to_train_them(name, tmp_pat
     for load in (YOLO, load_checkpoint):
         with pytest.raises(ConfigError, match=message):
             load(name)
+    with pytest.raises(FileNotFoundError, match=r"^'roads-ca.yaml' does not exist, nor does 'roads.yaml' to put Coord"):
+        YOLO("roads-ca.yaml")
+    assert _refuse_weights(str.upper)("roads-ca.pt") == "ROADS-CA.PT"  # Ultralytics' own: nobody looks for it published
     YOLO("yolov8n.yaml").save(tmp_path / "mine-sgdm.pt")
     assert YOLO("mine-sgdm.pt").task == "detect"
 

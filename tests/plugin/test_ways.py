@@ -41,11 +41,7 @@ def assert_frozen(folder, trained):
 
 
 def test_a_trainer_of_ones_own(folder, options, tmp_path):
-    class Mine(DetectionTrainer):
-        def get_model(self, *args, **kwargs):
-            return super().get_model(*args, **kwargs)
-
-    YOLO(folder / "sgdm.pt").train(trainer=Mine, freeze="stock", **options)
+    YOLO(folder / "sgdm.pt").train(trainer=type("Mine", (DetectionTrainer,), {}), freeze="stock", **options)
     assert_frozen(folder, tmp_path / "run/weights/last.pt")
 
 
@@ -91,9 +87,7 @@ def test_the_trainers_made_for_several_data_sets(folder, options, tmp_path):
 )
 def test_whoever_loads_a_model_of_ours_has_the_plugin(shell, folder, load):
     (folder / "model.pkl").write_bytes(pickle.dumps(YOLO(folder / "sgdm.pt")))
-    script = (
-        "from ultralytics.engine.trainer import BaseTrainer as B; print('HAS', hasattr(B.setup_model, '__wrapped__'))"
-    )
+    script = "import ultralytics.engine.trainer as t; print('HAS', hasattr(t.BaseTrainer.setup_model, '__wrapped__'))"
     assert "HAS True" in shell(sys.executable, "-c", f"{load}; {script}", cwd=folder)
 
 

@@ -89,7 +89,8 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
     with contextlib.suppress(ImportError):
         hasher = importlib.import_module("imagehash").phash if near else None
     found = {}
-    for split in SPLITS:
+    repeats = described.get("test") == described.get("val")
+    for split in SPLITS[: 2 if repeats else 3]:
         if images := _list_images(described.get(split), split):
             top = os.path.commonpath([image.parent for image in images])
             inspect = functools.partial(_inspect, top=top, described=described, hasher=hasher)
@@ -107,6 +108,7 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
     for split, r in report.items():
         for kind in filter(r.get, FINDINGS):
             lines += [f"{split}: {kind}: {len(r[kind]):,}", *shorten(r[kind])]
+    lines += ["test: is the same as val:"] * bool(repeats and described.get("val"))
     lines += [f"the same image: {len(shared):,}", *shorten([*shared])]
     missing = "near=0" if not near else "only one split" if hasher else how_to_install("check")
     number = f"not looked for ({missing})" if pairs is None else f"{pairs:,}"

@@ -92,8 +92,10 @@ def convert_coco(sources: Mapping[str, tuple[str | Path, str | Path]], dest: Pat
     classes = read_classes(options["classes"])
     found = {split: _read_split(split, *pair) for split, pair in places.items()}
     (_, categories), *others = found.values()
-    if any(other != categories for _, other in others):
-        raise ConfigError(f"the categories of {', '.join(str(file) for file, _ in places.values())} are not the same")
+    unknown = sorted({name for _, other in others for name in other.values()} - {*categories.values()})
+    if unknown and not classes:
+        file, lacking = next(iter(places.values()))[0], ", ".join(unknown)
+        raise ConfigError(f"{file} lacks categories of another split ({lacking}); name those that count with classes=")
     splits = {split: read for split, (read, _) in found.items()}
     if options["share"]:
         splits = _hold_out(splits.pop("train"), options["share"]) | splits

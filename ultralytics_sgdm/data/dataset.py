@@ -96,7 +96,7 @@ def convert_boxes(splits: Collection[Split], boxes: str) -> str:
             if max(o.box) > LARGEST_FRACTION if boxes == "fraction" else _is_fraction(o.box):
                 units = "pixels", "fractions of the image"
                 found, others = units if boxes == "fraction" else units[::-1]
-                return f"{o.where}: in {found}, where others are in {others}: {o}"
+                return f"{o.where}: in {found}, but the dataset is in {others} (boxes={boxes}): {o}"
         s.objects = [_convert_box(o, boxes, s) for o in s.objects]
         return ""
 

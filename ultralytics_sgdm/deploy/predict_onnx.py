@@ -334,8 +334,8 @@ def predict(
 def main(argv: Sequence[str]) -> int:
     """Run `predict` with a command line as `best.onnx images/ conf=0.4`; return the exit status."""
     keys = {*DEFAULTS, "out", "batch", "imgsz"}
-    given = dict(argument.split("=", 1) for argument in argv if argument.partition("=")[0] in keys)
-    model, *source = [argument for argument in argv if argument.partition("=")[0] not in keys] or [""]
+    given = {key: value for key, equals, value in (a.partition("=") for a in argv) if equals and key in keys}
+    model, *source = [a for a in argv if "=" not in a or a.partition("=")[0] not in keys] or [""]
     try:
         options: dict[str, Any] = {k: ast.literal_eval(v) for k, v in given.items() if k not in ("out", "imgsz")}
         options |= {"out": Path(given["out"])} if "out" in given else {}

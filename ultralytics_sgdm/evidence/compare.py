@@ -133,8 +133,7 @@ def _list_tasks(plan: Plan, layers: list[str], scratch: Path) -> list[Task]:
     tasks = []
     for seed, (fold, file, checksum), variant in itertools.product(plan.seeds, data, plan.models):
         recipe = {**plan.recipe, **variant.recipe, "data": file}
-        with wrap_errors(f"pretrained={recipe.get('pretrained')}"):
-            binding = bind(variant.model, recipe, plan.bf16, checksum)
+        binding = bind(variant.model, recipe, plan.bf16, checksum)
         name = records.run_name(variant.name, seed, fold)
         folder = str(scratch.resolve() / f"{name}-{records.digest(binding)[:10]}")
         tasks.append(Task(name, variant.name, variant.model, seed, fold, recipe, plan.bf16, layers, folder, binding))

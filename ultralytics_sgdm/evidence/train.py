@@ -15,6 +15,7 @@ import subprocess
 import sys
 import threading
 import time
+import traceback
 from collections.abc import Mapping, Sequence
 from concurrent.futures import FIRST_COMPLETED, Future, ThreadPoolExecutor, wait
 from dataclasses import asdict, dataclass
@@ -28,11 +29,13 @@ from ultralytics import YOLO
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn import tasks
+from ultralytics.utils.downloads import attempt_download_asset
 from ultralytics.utils.torch_utils import get_flops
 
-from ..errors import ConfigError, import_extra, wrap_errors
+from ..errors import ConfigError, import_extra, one_line, wrap_errors
 from ..files import sha256
 from ..nn import registry
+from ..placing.rows import list_rows
 from . import records
 from .evaluation import evaluate
 from .folds import list_images
@@ -65,8 +68,12 @@ def import_layers(files: Sequence[str]) -> list[str]:
     paths = [Path(file).resolve() for file in files]
     for path in paths:
         sys.path.insert(0, str(path.parent))
-        with wrap_errors(f"layers={path} is not a Python file that can be imported"):
+        try:
             module = importlib.import_module(path.stem)
+        except Exception as e:  # whatever the user's file raises
+            lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if Path(frame.filename) == path]
+            where = f", line {lines[-1]}" if lines else " is not a Python file that can be imported"
+            raise ConfigError(f"layers={path}{where}: {type(e).__name__}: {one_line(e)}") from e
         if Path(getattr(module, "__file__", None) or "").resolve() != path:
             raise ConfigError(f"layers={path}: Python finds another module named {path.stem}; rename the file")
     return [str(path) for path in paths]
@@ -87,16 +94,19 @@ def bind(model: str, recipe: Mapping[str, Any], bf16: bool, data: str) -> dict[s
     The code is that of the registered layers in the model, with all of this package's if any is among them.
     """
     spec = tasks.yaml_model_load(model)
-    named = {row[2] for row in (*spec["backbone"], *spec["head"])}
+    named = {row[2] for row in list_rows(spec)}
     files = {Path(inspect.getfile(entry.cls)) for name, entry in registry.registered_layers() if name in named}
     ours = set(Path(registry.__file__).parent.glob("*.py"))
     files |= ours if files & ours else set()
     code = {file.name: records.digest(ast.dump(ast.parse(file.read_text(encoding="utf-8")))) for file in files}
     weights = recipe.get("pretrained")
+    if isinstance(weights, str):
+        with wrap_errors(f"pretrained={weights}"):
+            weights = sha256(Path(attempt_download_asset(weights)))  # where a training finds it
     return {
         "model": records.digest({k: v for k, v in spec.items() if k != "yaml_file"}),
         "code": records.digest(code),
-        "pretrained": sha256(Path(weights)) if isinstance(weights, str) else str(weights),
+        "pretrained": str(weights),
         "data": data,
         "recipe": records.digest({k: v for k, v in recipe.items() if k not in ("data", "pretrained")}),
         "bf16": str(bf16),

@@ -18,12 +18,12 @@ import yaml
 from ultralytics.nn import tasks
 from ultralytics.utils.torch_utils import get_num_params
 
-from ..configs import row_location
 from ..errors import ConfigError, did_you_mean, one_line, wrap_errors
 from ..nn.registry import registered_layers, require_layer
 from .equipped import Equipped, replaces_stock
 from .outline import Feature, build_outline, read_features
 from .ratios import choose_ratios, match_parameters, parse_budget
+from .rows import check_rows, list_rows, row_location
 from .weights import layer_names
 
 DEEPEST = "deepest"  # where maps are smallest and channels most, so a parameter costs least time and memory
@@ -67,7 +67,7 @@ def equip(
         raise ConfigError("give ratio= or budget=, not both: one follows from the other")
     goal = None if budget is None else parse_budget(budget)
     spec = _load(model)
-    rows = _rows(spec)
+    rows = list_rows(spec)
     numbers, candidates = _find_candidates(rows, module)
     if not candidates and not re.search(r"\d", str(at)):  # before anything is built: a row may download weights
         raise ConfigError(f"{spec['yaml_file']}: {module} has no place here: there are no {_describe_places(module)}")
@@ -82,7 +82,7 @@ def equip(
     ratios = choose_ratios(cls, spec, channels, ratio, goal)
     new, places = _put(spec, chosen, cls, ratios or [None] * len(chosen), [] if start is None else [start])
     built = build_outline(new)
-    result = read_features(built) if len(_rows(new)) > len(rows) else features
+    result = read_features(built) if len(list_rows(new)) > len(rows) else features
     for i, place in zip(chosen, places, strict=True):
         after, before = result[place], features[i]
         if not (after and before) or after.channels != before.channels:
@@ -95,14 +95,15 @@ def equip(
         ratios=ratios,
         start=start,
         places={place: rows[i][2] for i, place in zip(chosen, places, strict=True)},
-        inserted=len(_rows(new)) - len(rows),
+        inserted=len(list_rows(new)) - len(rows),
         parameters=get_num_params(stock),
         added=get_num_params(built) - get_num_params(stock),
         features=result,
     )
     if target:
+        text = equipped.text(target.name)
         with wrap_errors(f"out={target} cannot be written"), target.open("x", encoding="utf-8") as f:
-            f.write(equipped.text(target.name))
+            f.write(text)
     return equipped
 
 
@@ -141,11 +142,8 @@ def _load(model: str | Path) -> dict[str, Any]:
         raise ConfigError(f"model={model} is not a model YAML: {one_line(e)}") from e
     if not isinstance(spec.get("backbone"), list) or not isinstance(spec.get("head"), list):
         raise ConfigError(f"model={model} is not a model YAML: it has no lists 'backbone' and 'head'")
+    check_rows(spec)
     return spec
-
-
-def _rows(spec: dict[str, Any]) -> list[list]:
-    return [*spec["backbone"], *spec["head"]]
 
 
 def _find_candidates(rows: list[list], module: str) -> tuple[set[int], set[int]]:
@@ -157,7 +155,7 @@ def _find_candidates(rows: list[list], module: str) -> tuple[set[int], set[int]]
         return numbers, {i for i in numbers if rows[i][3][1:] == [3, 2]}
     names = {name for name, _ in registered_layers()}
     heads = rows[-1][0] if isinstance(rows[-1][0], list) else [len(rows) - 2]
-    read_by_head = {f % len(rows) for f in heads}
+    read_by_head = {f % (len(rows) - (f < 0)) for f in heads}
     blocks = {
         i
         for i, (_, n, name, _) in enumerate(rows[:-1])
@@ -176,7 +174,7 @@ def _choose(
     features: list[Feature | None],
 ) -> tuple[str, list[int]]:
     """Return the selection as text, and the rows that it selects."""
-    rows = _rows(spec)
+    rows = list_rows(spec)
     stage = {i: feature.stage for i, feature in enumerate(features) if feature}
     done = {i for i, row in enumerate(rows[1:]) if row[0] == -1 and row[2] == module}  # the module is behind the row
     equipped = [[*row[:2], name, row[3]] for row, name in zip(rows, layer_names(spec), strict=True)]
@@ -236,7 +234,7 @@ def _put(
     spec: dict[str, Any], chosen: list[int], cls: type[torch.nn.Module], ratios: Sequence[float | None], more: list
 ) -> tuple[dict[str, Any], list[int]]:
     """Return the model dictionary with the module at the chosen rows, and the rows where it is."""
-    rows, module = _rows(spec), cls.__name__
+    rows, module = list_rows(spec), cls.__name__
     replaced = chosen if replaces_stock(module) else []
     known = {name for name, _ in registered_layers()}
     composites = {i: f"{rows[i][2]}{module}" for i in chosen if f"{rows[i][2]}{module}" in known}

@@ -14,6 +14,7 @@ from ..configs import with_scale
 from ..nn.registry import require_layer
 from .outline import Feature
 from .ratios import join_ratios
+from .rows import list_rows
 
 
 def replaces_stock(module: str) -> bool:
@@ -94,7 +95,7 @@ def _header(equipped: Equipped, name: str, options: str) -> Iterator[str]:
 def _rows(equipped: Equipped) -> Iterator[str]:
     backbone, features = len(equipped.spec["backbone"]), equipped.features
     stages = [feature and feature.stage for feature in (*features, None)]
-    for i, row in enumerate([*equipped.spec["backbone"], *equipped.spec["head"]]):
+    for i, row in enumerate(list_rows(equipped.spec)):
         if i in (0, backbone):
             yield f"\n{'head' if i else 'backbone'}: # [from, repeats, module, args]"
         if i > backbone and stages[i] != stages[i - 1]:

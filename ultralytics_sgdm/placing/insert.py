@@ -178,7 +178,7 @@ def _prove(model: nn.Module, name: str, layer: nn.Module, example: Any) -> None:
     inside = {*layer.modules()}
     state = {k: v.clone() for k, v in layer.state_dict().items()}
     fix = "; the model runs its parts in a way of its own: choose a module inside or around it"
-    with wrap_errors(repr(name), fix), ExitStack() as stack:
+    with wrap_errors(f"{name!r} cannot hold a layer", fix), ExitStack() as stack:
         stack.callback(layer.load_state_dict, state)
         for p in layer.parameters():
             nn.init.normal_(p, generator=torch.Generator(p.device).manual_seed(0))
@@ -190,7 +190,7 @@ def _prove(model: nn.Module, name: str, layer: nn.Module, example: Any) -> None:
         outputs = [t for t in tree_leaves(_run(model, example)) if isinstance(t, Tensor)]
         judged = [t for t in outputs if t.is_floating_point() and t.numel()] or inputs
         if len(runs) != 1 or not _is_reached(layer, judged):
-            raise ValueError("no gradient from the model's output reaches a layer behind it")
+            raise ValueError("no gradient from the model's output reaches it")
 
 
 def _is_reached(layer: nn.Module, tensors: Iterable[Any]) -> bool:

@@ -17,8 +17,8 @@ from ultralytics.nn import tasks
 from ultralytics.nn.modules import C2fAttn, Detect, ImagePoolingAttn
 from ultralytics.utils.torch_utils import get_flops
 
-from ..configs import row_location
 from ..errors import wrap_errors
+from .rows import row_location
 
 SHAPELESS = (torch.nn.BatchNorm2d, torch.nn.SiLU, torch.nn.ReLU)  # take most of the time on the meta device
 IMAGE = 256  # pixels: every stage from P1/2 to P6/64 has a map of its own size

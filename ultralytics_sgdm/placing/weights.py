@@ -18,6 +18,7 @@ from ultralytics.nn.modules import Detect
 
 from ..errors import pluralize
 from ..nn.registry import registered_layers
+from .rows import list_rows
 
 IMAGE = -1  # the source of the first row
 UNTRAINED = "sgdm_untrained"  # attribute of a model: names of the added modules that loaded weights did not bring
@@ -89,7 +90,7 @@ def read_rows(model: tasks.BaseModel) -> list[Row]:
         if (match := re.fullmatch(r"model\.(\d+)\.(.+)", name)) and not name.startswith(added):
             shapes[int(match[1])][match[2]] = tuple(tensor.shape)
     spec, rows = model.yaml, []
-    for i, (layer, (f, *_)) in enumerate(zip(layer_names(spec), (*spec["backbone"], *spec["head"]), strict=True)):
+    for i, (layer, (f, *_)) in enumerate(zip(layer_names(spec), list_rows(spec), strict=True)):
         sources = tuple(j if j >= 0 else max(i + j, IMAGE) for j in ([f] if isinstance(f, int) else f))
         rows.append(Row(layer, sources, shapes[i]))
     return rows
@@ -98,7 +99,7 @@ def read_rows(model: tasks.BaseModel) -> list[Row]:
 def layer_names(spec: Mapping[str, Any]) -> list[str]:
     """Return the layer of each row of a model dictionary, a composite (`C2fSGDM`) as its stock block (`C2f`)."""
     stock = {name: entry.like.__name__ for name, entry in registered_layers() if issubclass(entry.cls, entry.like)}
-    return [stock.get(row[2], row[2]) for row in (*spec["backbone"], *spec["head"])]
+    return [stock.get(row[2], row[2]) for row in list_rows(spec)]
 
 
 def align_rows(source: Sequence[Row], target: Sequence[Row]) -> dict[int, int]:

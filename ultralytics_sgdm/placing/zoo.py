@@ -16,6 +16,7 @@ from ..files import write_atomic
 from ..nn.registry import require_layer
 from .equip import equip, equip_by_name
 from .outline import build_outline, count_gflops
+from .ratios import join_ratios
 
 SCALES = "tnsmbclex"  # by size
 _STOCK = re.compile(r"(yolov?\d+|rtdetr)-?[a-z]?(-(seg|pose|obb|cls))?(-p[26])?")
@@ -86,12 +87,12 @@ def baselines(model: str, out: Path | None = None) -> None:
         out.mkdir(parents=True, exist_ok=True)
     stock = build_outline(tasks.yaml_model_load(model))
     parameters, gflops = get_num_params(stock), count_gflops(stock)
-    print(f"{'name':<10}{'ratio':>6}{'parameters':>12}{'added':>10}{'GFLOPs':>8}{'added':>7}  layer")
+    print(f"{'name':<9}{'ratio':>7}{'parameters':>12}{'added':>10}{'GFLOPs':>8}{'added':>7}  layer")
     print(f"{'stock':<16}{parameters:>12,}{gflops:>18.2f}{'':>9}{model}")
     for name, equipped in found.items():
         if name in files:
             write_atomic(files[name], equipped.text(files[name].name))
         title = (require_layer(equipped.module).cls.__doc__ or "").partition("\n")[0]
-        ratio, operations = equipped.ratios[0] if equipped.ratios else "", count_gflops(build_outline(equipped.spec))
-        cells = f"{name:<10}{ratio:>6}{parameters + equipped.added:>12,}{equipped.added:>+10,}"
+        ratio, operations = join_ratios(equipped.ratios), count_gflops(build_outline(equipped.spec))
+        cells = f"{name:<9}{ratio:>7}{parameters + equipped.added:>12,}{equipped.added:>+10,}"
         print(f"{cells}{operations:>8.2f}{operations - gflops:>+7.2f}  {title}", flush=True)

@@ -41,8 +41,9 @@ def _name_frozen(setup_model: Callable) -> Callable:
 def _freeze_parameters(setup_train: Callable) -> Callable:
     def setup(self: BaseTrainer, *args: Any, **kwargs: Any) -> Any:
         result = setup_train(self, *args, **kwargs)
-        names = {f"model.{x}" for x in self.args.freeze if isinstance(x, str)} if _is_list(self.args.freeze) else set()
-        for name, parameter in _student(self).named_parameters():
+        model, freeze = _student(self), self.args.freeze
+        names = {f"model.{x}" for x in freeze} if any(added_modules(model)) and isinstance(freeze, list) else set()
+        for name, parameter in model.named_parameters():
             if name in names:  # a parameter of a block itself, which has no dot behind its name
                 parameter.requires_grad_(False)
         return result
@@ -65,7 +66,7 @@ def frozen_names(model: nn.Module, freeze: Any) -> Any:
         return _freeze_stock(model, added)
     if not added or not freeze or isinstance(freeze, bool):
         return freeze
-    if not isinstance(freeze, int) and not _is_list(freeze):
+    if not isinstance(freeze, (int, list)):
         raise ConfigError(f"freeze={freeze!r} must be 'stock', a number of rows, or a list of rows such as [0, 1, 2]")
     rows = range(freeze) if isinstance(freeze, int) else freeze
     fresh = getattr(model, UNTRAINED, ())
@@ -120,7 +121,3 @@ def _student(trainer: BaseTrainer) -> nn.Module:
     """Return the model that learns, also where training with a teacher wraps it."""
     model = unwrap_model(trainer.model)
     return getattr(model, "student_model", model)
-
-
-def _is_list(freeze: Any) -> bool:
-    return isinstance(freeze, list)

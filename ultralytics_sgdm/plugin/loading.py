@@ -43,8 +43,10 @@ def _align(load: Callable) -> Callable:
         moved = [k for k, v in left.items() if k in own and own[k].shape == v.shape]
         setattr(self, weights.UNTRAINED, weights.find_untrained(source, self, moved, pairs))
         if kwargs.get("verbose", args[0] if args else True):
-            # Ultralytics takes class rows that it matches by name out of `left`
-            adapted = sorted(k for k, v in before.items() if k in left and not torch.equal(v, own[k]))
+            # Ultralytics takes class rows that it matches by name out of `left`, and makes others of the head anew
+            head = f"model.{len(self.model) - 1}."
+            changed = (k for k, v in before.items() if k in left and not torch.equal(v, own[k]))
+            adapted = sorted(k for k in changed if not k.startswith(head))
             stayed = {
                 "the shape differs": [k for k in left if k in own and k not in moved and k not in adapted],
                 "the rest of their module does not fit": partial,

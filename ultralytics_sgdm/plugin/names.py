@@ -16,7 +16,6 @@ from typing import Any
 from ultralytics.nn import tasks
 from ultralytics.utils import ROOT, checks, downloads
 
-from .. import plugin
 from ..configs import (
     MODULES,
     find_our_yaml,
@@ -54,7 +53,6 @@ def _find_yamls(check_file: Callable) -> Callable:
 
 def _load_equipped(yaml_model_load: Callable) -> Callable:
     def load(path: str | Path, *args: Any, **kwargs: Any) -> dict:
-        plugin.install()  # again, for modules that were reloaded since
         equipped = None if find_yaml(path) else split_suffix(path)
         if equipped is None:
             try:
@@ -62,7 +60,11 @@ def _load_equipped(yaml_model_load: Callable) -> Callable:
             except (FileNotFoundError, ConfigError) as e:  # of the name without its scale letter
                 raise _suggest(str(path), e) from e.__cause__
         model, module = equipped
-        return {**equip_by_name(model, module).spec, "yaml_file": str(path)}
+        try:
+            return {**equip_by_name(model, module).spec, "yaml_file": str(path)}
+        except FileNotFoundError as e:  # which names the stock model
+            what = f"{str(path)!r} does not exist, nor does {str(model)!r} to put {module} into"
+            raise _suggest(str(path), FileNotFoundError(what)) from e
 
     return load
 
@@ -71,23 +73,25 @@ def _refuse_weights(attempt_download_asset: Callable) -> Callable:
     def download(file: str | Path, *args: Any, **kwargs: Any) -> str:
         name = str(file).strip().replace("'", "")
         equipped = split_suffix(name) if name.endswith(".pt") and "://" not in name else None
-        if equipped and not Path(name).exists():
-            yaml, stock = Path(name).with_suffix(".yaml").name, equipped[0].name
+        if equipped and not Path(name).exists() and without_scale(f"{equipped[0].stem}.yaml") in _stock_yamls():
             raise ConfigError(
-                f"{name}: there are no published weights of this model; train it from stock weights, with model={yaml} "
-                f"pretrained={stock}"
+                f"{name}: there are no published weights of this model; train it from stock weights, with "
+                f"model={Path(name).stem}.yaml pretrained={equipped[0].name}"
             )
         return attempt_download_asset(file, *args, **kwargs)
 
     return download
 
 
+def _stock_yamls() -> set[str]:
+    return {file.name for file in (ROOT / "cfg/models").rglob("*.yaml")}
+
+
 def _suggest(name: str, error: Exception) -> Exception:
     """Return the error for a name that is closest to one of this package; for any other name, Ultralytics' own."""
     stock = {file.name for file in (ROOT / "cfg").rglob("*.yaml")}
     ours = {file.name for kind in ("models", "datasets") for file in list_shipped(kind)}
-    models = [file.stem for file in (ROOT / "cfg/models").rglob("*.yaml")]
-    ours |= {f"{model}-{suffix}.yaml" for model in models for suffix in MODULES}
+    ours |= {f"{Path(model).stem}-{suffix}.yaml" for model in _stock_yamls() for suffix in MODULES}
     bare = Path(name).name
     near = difflib.get_close_matches(without_scale(bare), [*ours, *stock], 1, cutoff=0.8)
     if not near or near[0] not in ours:

@@ -17,18 +17,16 @@ from typing import Any
 
 import torch
 import ultralytics.nn
-from torch import nn
 from ultralytics.nn import tasks
 
-from ..configs import row_location, yaml_name
-from ..errors import ConfigError, did_you_mean, one_line
+from ..errors import NOT_OURS, ConfigError, one_line
 from ..nn.registry import find_layer, registered_layers
 from ..placing.outline import read_features
+from ..placing.rows import check_rows, layer_names, list_rows, row_location, write_signature, yaml_name
 from ..placing.weights import added_modules
 from .patching import wrap
 
 _PARSES_LIKE, _CHECK, _EXPLAIN = "_sgdm_parses_like", "_sgdm_check", "_sgdm_explain"  # names in the edited function
-_ROW = "[from, repeats, module, arguments]"
 
 
 def install() -> None:
@@ -114,27 +112,19 @@ def parses_like(cls: Any) -> Any:
     return next((entry.like for _, entry in registered_layers() if entry.cls is cls), cls)
 
 
-def _rows(d: dict) -> list:
-    return [*d["backbone"], *d["head"]]
-
-
 def _names_ours(d: dict) -> bool:
     """Return whether a row names a registered layer, or a name that Ultralytics lacks and that is closest to one."""
     ours = {name for name, _ in registered_layers()}
-    for row in _rows(d):
+    for row in list_rows(d):
         name = row[2] if isinstance(row, list) and len(row) > 2 and isinstance(row[2], str) else ""
         if find_layer(name):
             return True
         if not hasattr(tasks, name):
-            folded = {known.casefold(): known for known in _layer_names()}
+            folded = {known.casefold(): known for known in layer_names()}
             near = difflib.get_close_matches(name.casefold(), folded, 1)
             if near and folded[near[0]] in ours:
                 return True
     return False
-
-
-def _layer_names() -> list[str]:
-    return [name for name, value in vars(tasks).items() if isinstance(value, type) and issubclass(value, nn.Module)]
 
 
 def _check(d: dict) -> None:
@@ -143,56 +133,10 @@ def _check(d: dict) -> None:
     if not _names_ours(d):
         return
     vars(tasks).update((name, entry.cls) for name, entry in registered_layers())  # with those that were provided now
-    for i, row in enumerate(_rows(d)):
-        if problem := _find_problem(row, i):
-            raise ConfigError(f"{row_location(d, i)}: {problem}")
-        _, _, name, args = row
+    check_rows(d)
+    for _, _, name, args in list_rows(d):
         if parses_like(getattr(tasks, name, None)) is tasks.C3k2 and len(args) > 1 and isinstance(args[1], dict):
             args.insert(1, False)  # its default, where the parser writes for scales m, l and x
-
-
-def _find_problem(row: Any, i: int) -> str | None:
-    if not isinstance(row, list) or len(row) != 4:
-        return f"a row has the four entries {_ROW}, this one has {len(row) if isinstance(row, list) else 'none'}"
-    f, n, name, args = row
-    for value, kind, what in (
-        (name, str, "third entry is the module's name"),
-        (n, int, "second entry is a number"),
-        (args, list, "fourth entry is the list of the module's arguments"),
-    ):
-        if not isinstance(value, kind):
-            return f"the {what}, got {value!r}"
-    for j in f if isinstance(f, list) else [f]:
-        if not isinstance(j, int) or j >= i or j < -max(i, 1):
-            return f"the first entry names earlier layers, from 0 to {i - 1} or -1 (the one before), got {j!r}"
-    if find_layer(name):
-        if not args or not _is_channels(args[0]):
-            got = f"must be a number of channels above 0, got {args[0]!r}" if args else "is missing"
-            return f"c2 {got}; the row is written {write_signature(name)}"
-    elif "." not in name and not hasattr(tasks, name):
-        return f"unknown module {name!r}{did_you_mean(name, _layer_names())}"
-    return None
-
-
-def _is_channels(value: Any) -> bool:
-    """Return whether a row's c2 is a number above 0, as text too, or `nc`; the parser evaluates text."""
-    if isinstance(value, str):
-        return value == "nc" or (value.isdecimal() and int(value) > 0)
-    return isinstance(value, (int, float)) and value > 0
-
-
-def write_signature(name: str) -> str:
-    """Return the row of a registered layer as it is written: `RDConv, [c2, k=3, s=1, ratio=4]`."""
-    entry = dict(registered_layers())[name]
-    repeats = [i for i, p in enumerate(inspect.signature(entry.like).parameters) if p == "n"]
-    parameters = [p for p in inspect.signature(entry.cls).parameters.values() if p.kind is p.POSITIONAL_OR_KEYWORD]
-    words = [
-        p.name if p.default is p.empty else f"{p.name}={p.default!r}"
-        for i, p in enumerate(parameters)
-        if i not in (0, *repeats)
-    ]
-    options = getattr(entry.cls, "row_options", "")
-    return f"{name}, [{', '.join([*words, options] if options else words)}]"
 
 
 def _explain(error: Exception, d: dict, names: dict[str, Any]) -> Exception:
@@ -203,12 +147,12 @@ def _explain(error: Exception, d: dict, names: dict[str, Any]) -> Exception:
         d: Model dictionary.
         names: Local variables of `parse_model` at that moment.
     """
-    if isinstance(error, (ConfigError, MemoryError, torch.cuda.OutOfMemoryError)) or not _names_ours(d):
+    if isinstance(error, (ConfigError, *NOT_OURS)) or not _names_ours(d):
         return error
     i = names.get("i")
     if i is None:
         return ConfigError(f"{yaml_name(d)}: {one_line(error)}")
-    name = _rows(d)[i][2]
+    name = list_rows(d)[i][2]
     written = f"; the row is written {write_signature(name)}" if find_layer(name) else ""
     explained = ConfigError(f"{row_location(d, i)}: {one_line(error)}{written}")
     explained.__cause__ = error
