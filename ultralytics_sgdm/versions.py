@@ -1,6 +1,6 @@
-"""The range of Ultralytics versions that the tests were run with, stated here and nowhere else.
+"""The range of Ultralytics versions that the tests were run with.
 
-`setup.py` reads its lower bound, `scripts/check_versions.py` tries both ends, docs/versions.md shows what came out.
+`setup.py` reads its lower bound, `scripts/check_versions.py` tries both ends.
 """
 
 from __future__ import annotations

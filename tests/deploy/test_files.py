@@ -218,7 +218,7 @@ def test_nothing_is_overwritten(tmp_path, monkeypatch):
 @pytest.mark.parametrize(
     ("kind", "options", "said"),
     [
-        ("nms", {}, "fixes the least conf=, iou=, agnostic_nms= and at most 300 boxes"),
+        ("nms", {}, "fixes the minimum conf=, iou=, agnostic_nms= and at most 300 boxes"),
         ("end2end", {"iou": 0.5}, "fixes iou=, agnostic_nms= and at most 189 boxes"),
         ("end2end", {}, None),
         ("dynamic", {"conf": 0.01, "iou": 0.5, "max_det": 1000, "agnostic_nms": True}, None),

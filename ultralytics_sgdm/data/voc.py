@@ -68,7 +68,7 @@ def convert_voc(
         boxes: "voc" for integers from 1, the last pixel inside the box; "zero" for coordinates from 0; "fraction" of
             the image; "auto": "fraction" if none is above 1, "zero" if one is 0 or more than 1 % have fractions.
         difficult: "drop" or "keep" the objects marked difficult in the training split.
-        val_difficult: "drop" or "keep" the objects marked difficult in the other splits.
+        val_difficult: "drop" or "keep" the objects marked difficult in the validation and test splits.
         images: "hardlink", "copy" or "symlink" the images.
         strict: Refuse the whole dataset if an image or a box would be left out as faulty.
 

@@ -292,14 +292,14 @@ def predict(
 
     Args:
         model: ONNX file of `yolo export format=onnx` of the task detect, with or without nms=True.
-        source: Images, videos, folders or lists (.txt) of these, patterns as "*.png".
+        source: Images, videos, folders of them, lists of files (.txt), patterns as "*.png".
         out: Folder of the results.
         batch: Images at a time, of a dynamic model.
         imgsz: Size of the input of a dynamic model, 640 or 480,640 (height, width).
-        conf: Least confidence of a box.
+        conf: Minimum confidence of a box.
         iou: Overlap at which NMS drops a box.
-        max_det: Most boxes of an image.
-        agnostic_nms: NMS between classes too.
+        max_det: Maximum number of boxes of an image.
+        agnostic_nms: NMS that ignores the classes.
 
     Returns:
         Exit status: 1 if nothing could be read.
@@ -313,7 +313,7 @@ def predict(
     detector = Detector(model, (imgsz[0], imgsz[-1]) if imgsz else None)
     options = {"conf": conf, "iou": iou, "max_det": max_det, "agnostic_nms": agnostic_nms}
     if detector.has_nms and (options != DEFAULTS or not detector.end2end):
-        conf_too = "" if detector.end2end else "the least conf=, "
+        conf_too = "" if detector.end2end else "the minimum conf=, "
         print(
             f"warning: {model} fixes {conf_too}iou=, agnostic_nms= and at most {detector.most} boxes", file=sys.stderr
         )

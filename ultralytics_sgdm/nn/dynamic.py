@@ -59,7 +59,7 @@ def check_kernel(k: int, name: str = "k") -> int:
     if isinstance(k, bool) or not isinstance(k, int) or k < 1 or k % 2 == 0:
         raise ValueError(f"{name} must be an odd positive integer such as 3, 5 or 7, got {k!r}")
     if k > LARGEST_KERNEL:
-        raise ValueError(f"{name} must be at most {LARGEST_KERNEL}, which is wider than any feature map, got {k!r}")
+        raise ValueError(f"{name} must be at most {LARGEST_KERNEL}, got {k!r}")
     return k
 
 
