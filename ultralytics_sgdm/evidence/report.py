@@ -191,16 +191,22 @@ def describe_power(reference: Any, differences: Differences, analysis: Analysis,
 
 
 def plot(table: Any, differences: Differences, over: str) -> bytes:
-    """Return a PNG of the difference of each model to the first: a dot a seed, the mean, and the interval `over`."""
+    """Return a PNG of the difference of each model to the first: a dot a seed, the mean, and the interval `over`.
+
+    An interval that rests on fewer seeds than a verdict needs is not drawn: it would hide the rest.
+    """
     figure, axes = plt.subplots(figsize=(7, 1.2 + 0.4 * len(differences)), layout="constrained")
+    is_drawn = False
     for y, (model, values) in enumerate(differences.items()):
         axes.plot(values, [y] * len(values), "o", color="tab:gray", alpha=0.6)
-        half = table.loc[model, f"± {over}"]
+        half = table.loc[model, f"± {over}"] if len(values) >= statistics.MIN_SEEDS else np.nan
+        is_drawn |= not np.isnan(half)
         axes.errorbar(np.mean(values), y, xerr=half, fmt="D", color="tab:blue", markersize=4, capsize=4)
     axes.axvline(0, color="black", linewidth=0.8)
     axes.set_yticks(range(len(differences)), table["model"][list(differences)])
     axes.invert_yaxis()
-    axes.set_xlabel(f"{METRIC}, mAP points above {table.index[0]}\nseeds, mean, and 95 % interval over {over}")
+    shown = f"seeds, mean, and 95 % interval over {over}" if is_drawn else "seeds and mean"
+    axes.set_xlabel(f"{METRIC}, mAP points above {table.index[0]}\n{shown}")
     figure.savefig(file := io.BytesIO(), dpi=120)
     plt.close(figure)
     return file.getvalue()
