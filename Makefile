@@ -1,6 +1,6 @@
 # make demo      set up, then train, validate, predict and export a small SGDM detector
 # make test      set up, then lint and test
-# make quick     the tests of less than a minute
+# make quick     the tests of up to two seconds each
 # make long      the longer tests, which make test leaves out
 # make lint      style and types: what the pre-commit hook and CI run
 # make docs      build the site into site/

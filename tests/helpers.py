@@ -25,12 +25,7 @@ def randomize(module: nn.Module) -> nn.Module:
 
 
 def save_detector(name: str, folder: Path) -> Path:
-    """Save a detector of three classes that finds many overlapping boxes, with no branch of ours idle; return the file.
-
-    Args:
-        name: Model YAML.
-        folder: Where `model.pt` is written.
-    """
+    """Save a detector of three classes that finds many overlapping boxes, no branch of ours idle; return its file."""
     torch.manual_seed(0)
     model = YOLO(name)
     model.model = DetectionModel(name, nc=3, verbose=False)

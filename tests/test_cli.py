@@ -158,7 +158,11 @@ def test_values_have_the_types_of_the_signature_and_text_stays_text(tmp_path, mo
 
 
 def test_a_foreign_error_is_a_line_with_a_reason_but_what_is_no_mistake_passes():
-    for error, line in ((AssertionError(), "x: AssertionError"), (KeyError("y"), "x: no 'y'"), (OSError("z"), "x: z")):
+    for error, line in (
+        (AssertionError(), "x: AssertionError"),
+        (KeyError("y"), "x: no key 'y'"),
+        (OSError("z"), "x: z"),
+    ):
         with pytest.raises(ConfigError, match=f"^{line}; fix$"), wrap_errors("x", "; fix"):
             raise error
     with pytest.raises(MemoryError), wrap_errors("x"):
@@ -179,7 +183,7 @@ def test_ctrl_c_is_one_line_and_130(command, monkeypatch, argv):
 def test_a_reader_that_goes_is_no_error(shell, yolo, tmp_path):
     yolo("version")  # has made its settings, of which it tells on standard output
     line = f"{sys.executable} -m ultralytics_sgdm sgdm layers | true"
-    assert shell("bash", "-c", f"set -o pipefail; {line}", cwd=tmp_path, status=141) == ""
+    assert shell("bash", "-c", f"set -o pipefail; {line}", cwd=tmp_path, status=141, PYTHONUNBUFFERED="") == ""
 
 
 @pytest.mark.parametrize("argv", [("help",), ("-h",), ("version",)])

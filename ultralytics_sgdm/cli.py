@@ -134,13 +134,16 @@ def checks() -> None:
 def main() -> None:
     """Run the command line of this process.
 
-    A mistake of the user is one line on standard error and exit status 2; Ctrl-C is one line and 130.
+    A mistake of the user is one line on standard error and exit status 2; Ctrl-C is one line and 130; 141 says that the
+    reader of standard output has gone.
     """
     argv = sys.argv[1:]
     sys.argv[0] = "yolo"  # Ultralytics writes predictions to disk only for a command of this name
     try:
         if argv[:1] == ["sgdm"]:
-            sys.exit(run_command(argv[1:]))
+            status = run_command(argv[1:])
+            sys.stdout.flush()
+            sys.exit(status)
         if argv and argv[0] in COMMANDS.keys() - cfg.MODES - {"check"}:  # `yolo check` is Ultralytics' own
             raise ConfigError(f"'yolo {argv[0]}' is not a command; did you mean 'yolo sgdm {argv[0]}'?")
         cfg.entrypoint()
@@ -148,6 +151,7 @@ def main() -> None:
             checks()
         elif not argv or argv[0].lstrip("-") in {"help", "h", "version", "v"}:
             print(f"ultralytics_sgdm {__version__}: yolo sgdm help lists its commands")
+        sys.stdout.flush()
     except KeyboardInterrupt:
         print("stopped", file=sys.stderr)
         sys.exit(STOPPED)

@@ -5,13 +5,14 @@ from __future__ import annotations
 import contextlib
 import difflib
 import importlib
+import os
 import re
 from collections.abc import Iterable, Iterator
 from types import ModuleType
 
 import torch
 
-NOT_OURS = (MemoryError, torch.cuda.OutOfMemoryError, BrokenPipeError)  # no mistake in what they interrupt
+NOT_OURS = (MemoryError, torch.cuda.OutOfMemoryError)  # no mistake of the user's: passed on as they are
 
 
 class ConfigError(ValueError):
@@ -34,9 +35,9 @@ def _bare(name: str) -> str:
 
 def one_line(error: BaseException) -> str:
     """Return the message of an error in one line; PyTorch appends pages about the possible signatures of a call."""
-    text = f"no {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
+    text = f"no key {error}" if isinstance(error, KeyError) else str(error) or type(error).__name__
     if isinstance(error, OSError) and error.strerror:
-        text = f"{error.strerror}: {error.filename}" if error.filename else error.strerror
+        text = f"{error.strerror}: {os.fsdecode(error.filename)}" if error.filename else error.strerror
     return " ".join(text.split()).partition(", but expected one of:")[0][:300]
 
 
@@ -49,8 +50,9 @@ def wrap_errors(what: str, fix: str = "") -> Iterator[None]:
         raise
     except Exception as e:
         reason = one_line(e)
-        if isinstance(e, OSError) and str(e.filename).removesuffix(".part") in what:
-            reason = e.strerror or reason
+        if isinstance(e, OSError) and e.filename and e.strerror:
+            is_named = os.fsdecode(e.filename).removesuffix(".part") in re.split(r"[\s=,]+", what)
+            reason = e.strerror if is_named else reason
         raise ConfigError(f"{what}: {reason}{fix}") from e
 
 

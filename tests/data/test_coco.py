@@ -2,7 +2,7 @@ import json
 from pathlib import Path
 
 import pytest
-from small_datasets import loaded, make_coco, record, tree, write_image
+from small_datasets import labels, loaded, make_coco, record, tree, write_image
 from ultralytics.data.utils import check_det_dataset
 
 from ultralytics_sgdm.data import convert_coco_json
@@ -65,7 +65,7 @@ def test_a_dataset_is_what_ultralytics_reads(sources, tmp_path):
     [
         (b'{"images": [],\n"a', "Unterminated string .*line 2 column 1"),
         (b'{"images": "\xe9"}', "'utf-8' codec can't decode byte 0xe9"),
-        (b'{"images": []}', "no 'categories'"),
+        (b'{"images": []}', "no key 'categories'"),
         (b'{"categories": [{"id": 1, "name": null}]}', "each category needs an id and a name of its own"),
         (b"[" * 100_000, "maximum recursion depth exceeded"),
     ],
@@ -225,5 +225,7 @@ def test_a_split_may_lack_classes_and_has_no_others(sources, tmp_path):
     make_coco(tmp_path / "src", "val2017", [[]], categories=((1, "person"), (3, "bus")))
     with pytest.raises(ConfigError, match=r"train2017.json lacks categories of another split \(bus\); name those"):
         convert_coco(sources, tmp_path / "coco", OPTIONS)
-    make_coco(tmp_path / "src", "val2017", [[]], categories=((1, "person"),))
-    assert convert_coco(sources, tmp_path / "coco", OPTIONS).is_file()
+    assert convert_coco(sources, tmp_path / "some", OPTIONS | {"classes": ["person", "car"]}).is_file()
+    make_coco(tmp_path / "src", "val2017", [[(7, [4, 3, 8, 6], 0)]], categories=((7, "car"),))
+    assert check_det_dataset(str(convert_coco(sources, tmp_path / "coco", OPTIONS)))["names"] == {0: "person", 1: "car"}
+    assert labels(tmp_path / "coco", "val2017", "000000000001") == [[1, 0.2, 0.2, 0.2, 0.2]]

@@ -144,11 +144,12 @@ def test_an_incomplete_source_is_refused(server, originals, tmp_path):
     assert not (tmp_path / "voc").exists()
 
 
+@pytest.mark.skipif(not hasattr(tarfile, "data_filter"), reason="this Python's tarfile refuses nothing")
 def test_a_member_that_points_outside_is_refused(tmp_path):
     with tarfile.open(tmp_path / "a.tar", "w") as tar:
         tar.add(__file__, "../outside.py")
     sizes = {"size": (tmp_path / "a.tar").stat().st_size, "sha256": sha256(tmp_path / "a.tar")}
-    with pytest.raises(tarfile.OutsideDestinationError):
+    with pytest.raises(ConfigError, match=r"a.tar cannot be unpacked: .*outside.py"):
         benchmarks._find({"url": "http://nowhere/a.tar", "holds": "b", **sizes}, tmp_path, tmp_path / "store/in")
     assert [file.name for file in tmp_path.rglob("*.py")] == []
 

@@ -32,9 +32,6 @@ def rows(spec):
     return [row[2] for row in (*spec["backbone"], *spec["head"])]
 
 
-# Layers
-
-
 @pytest.mark.parametrize("name", CLASSES)
 def test_shape_gradients_formats_and_batches(name):
     layer, x = randomize(CLASSES[name](C, C)).eval(), torch.randn(3, C, 9, 7)
@@ -66,8 +63,6 @@ def test_pickles_of_0_2_0_find_their_modules(module):
 
 
 # References in double precision, as the papers write them
-
-
 def norm(bn, x):
     return F.batch_norm(x, bn.running_mean, bn.running_var, bn.weight, bn.bias, eps=bn.eps)
 
@@ -153,9 +148,6 @@ def test_an_ablation_is_sgdm_whose_branch_gives_one(off):
             nn.init.zeros_(getattr(sgdm, branch).generate.weight)
             nn.init.zeros_(getattr(sgdm, branch).generate.bias)
         torch.testing.assert_close(ablation(x), sgdm(x))
-
-
-# Models
 
 
 @pytest.mark.parametrize("model", ["yolov8n", "yolov5n"])

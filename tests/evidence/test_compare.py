@@ -158,10 +158,10 @@ def test_a_file_of_layers_is_what_python_finds_by_its_name(tmp_path, monkeypatch
 
 
 def test_weights_are_those_that_a_training_finds(tmp_path, monkeypatch):
-    (tmp_path / "w.pt").write_bytes(b"weights")
+    (tmp_path / "yolov8n.pt").write_bytes(b"weights")
     monkeypatch.setattr(train, "attempt_download_asset", lambda name: tmp_path / name)
-    assert train.bind("yolov8n.yaml", {"pretrained": "w.pt"}, False, "")["pretrained"] == sha256(b"weights")
-    with pytest.raises(ConfigError, match=r"^pretrained=x.pt: No such file or directory: .*x.pt"):
+    assert train.bind("yolov8n.yaml", {"pretrained": "yolov8n.pt"}, False, "")["pretrained"] == sha256(b"weights")
+    with pytest.raises(ConfigError, match=r"^pretrained=x.pt: No such file or directory$"):
         train.bind("yolov8n.yaml", {"pretrained": "x.pt"}, False, "")
 
 

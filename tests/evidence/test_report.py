@@ -59,6 +59,9 @@ def test_the_figures_of_a_summary_follow_from_the_records(write_records, monkeyp
     assert "two runs of a that differ in the seed alone are 2.00 mAP points apart on average" in text
     assert (folder / "summary.md").read_text() == text and "Verdict" not in text
     axes = plt.gcf().axes[0]
+    assert axes.get_xlabel() == "mAP50-95, mAP points above a\nseeds and mean"  # no interval of two seeds
+    report.write(write_records(a=(0.10, 0.12, 0.13), b=(0.13, 0.14, 0.14)), None, folder, "a")
+    axes = plt.gcf().axes[0]
     assert axes.get_xlabel() == "mAP50-95, mAP points above a\nseeds, mean, and 95 % interval over seeds"
     label = axes.xaxis.label.get_window_extent()
     assert label.x0 >= 0 and label.x1 <= axes.figure.bbox.width, "the label is cut off"

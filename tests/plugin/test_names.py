@@ -49,7 +49,7 @@ def test_a_name_without_ours_gets_the_error_of_ultralytics(name):
     assert type(error.value) is FileNotFoundError and str(error.value) == f"'{name}' does not exist"
 
 
-@pytest.mark.parametrize("name", ["yolov8n-sgdm.pt", "folder/yolo11s-seg-sgdm.pt", "yolov5n-rdconv.pt"])
+@pytest.mark.parametrize("name", ["yolov10n-sgdm.pt", "folder/yolo11s-seg-sgdm.pt", "yolov5nu-rdconv.pt"])
 def test_weights_that_are_not_published_name_the_way_to_train_them(name, tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     stem, stock = name.rpartition("/")[2].removesuffix(".pt"), name.rpartition("/")[2].rpartition("-")[0]

@@ -20,7 +20,7 @@ import requests
 from ultralytics.utils import DATASETS_DIR, LOGGER, TQDM, YAML
 
 from ..configs import CFG
-from ..errors import ConfigError, did_you_mean
+from ..errors import ConfigError, did_you_mean, wrap_errors
 from ..files import sha256
 from .coco import convert_coco
 from .voc import convert_lists
@@ -144,8 +144,8 @@ def _find(archive: dict[str, Any], root: Path, store: Path) -> Path:
     if file.stat().st_size != archive["size"] or sha256(file) != archive["sha256"]:
         published = f"the published file of {archive['size']:,} bytes and SHA-256 {archive['sha256']}"
         raise ConfigError(f"{file} is not {published}; delete it and run this again")
-    with create_folder(unpacked) as part:
-        if tarfile.is_tarfile(file) and hasattr(tarfile, "data_filter"):  # from Python 3.10.12 on
+    with create_folder(unpacked) as part, wrap_errors(f"{file} cannot be unpacked"):
+        if tarfile.is_tarfile(file) and hasattr(tarfile, "data_filter"):  # from Python 3.10.12 and 3.11.4 on
             shutil.unpack_archive(file, part, filter="data")  # refuses what points outside; of a zip it is left out
         else:
             shutil.unpack_archive(file, part)

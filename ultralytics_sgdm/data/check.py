@@ -89,7 +89,8 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
     with contextlib.suppress(ImportError):
         hasher = importlib.import_module("imagehash").phash if near else None
     found = {}
-    repeats = described.get("test") == described.get("val")
+    val, test = (sorted([v] if isinstance(v := described.get(s), str) else v or []) for s in ("val", "test"))
+    repeats = test == val
     for split in SPLITS[: 2 if repeats else 3]:
         if images := _list_images(described.get(split), split):
             top = os.path.commonpath([image.parent for image in images])
@@ -108,7 +109,7 @@ def check_set(data: str, imgsz: int = 640, near: int = 4, sheet: str = "", stric
     for split, r in report.items():
         for kind in filter(r.get, FINDINGS):
             lines += [f"{split}: {kind}: {len(r[kind]):,}", *shorten(r[kind])]
-    lines += ["test: is the same as val:"] * bool(repeats and described.get("val"))
+    lines += ["test: not checked, it names the images of val:"] * bool(repeats and val)
     lines += [f"the same image: {len(shared):,}", *shorten([*shared])]
     missing = "near=0" if not near else "only one split" if hasher else how_to_install("check")
     number = f"not looked for ({missing})" if pairs is None else f"{pairs:,}"

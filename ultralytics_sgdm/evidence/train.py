@@ -29,10 +29,10 @@ from ultralytics import YOLO
 from ultralytics.data.utils import check_det_dataset
 from ultralytics.engine.trainer import BaseTrainer
 from ultralytics.nn import tasks
-from ultralytics.utils.downloads import attempt_download_asset
+from ultralytics.utils.downloads import GITHUB_ASSETS_NAMES, attempt_download_asset
 from ultralytics.utils.torch_utils import get_flops
 
-from ..errors import ConfigError, import_extra, one_line, wrap_errors
+from ..errors import ConfigError, import_extra, wrap_errors
 from ..files import sha256
 from ..nn import registry
 from ..placing.rows import list_rows
@@ -73,7 +73,7 @@ def import_layers(files: Sequence[str]) -> list[str]:
         except Exception as e:  # whatever the user's file raises
             lines = [frame.lineno for frame in traceback.extract_tb(e.__traceback__) if Path(frame.filename) == path]
             where = f", line {lines[-1]}" if lines else " is not a Python file that can be imported"
-            raise ConfigError(f"layers={path}{where}: {type(e).__name__}: {one_line(e)}") from e
+            raise ConfigError(f"layers={path}{where}: {traceback.format_exception_only(e)[-1].strip()}") from e
         if Path(getattr(module, "__file__", None) or "").resolve() != path:
             raise ConfigError(f"layers={path}: Python finds another module named {path.stem}; rename the file")
     return [str(path) for path in paths]
@@ -99,19 +99,24 @@ def bind(model: str, recipe: Mapping[str, Any], bf16: bool, data: str) -> dict[s
     ours = set(Path(registry.__file__).parent.glob("*.py"))
     files |= ours if files & ours else set()
     code = {file.name: records.digest(ast.dump(ast.parse(file.read_text(encoding="utf-8")))) for file in files}
-    weights = recipe.get("pretrained")
-    if isinstance(weights, str):
-        with wrap_errors(f"pretrained={weights}"):
-            weights = sha256(Path(attempt_download_asset(weights)))  # where a training finds it
     return {
         "model": records.digest({k: v for k, v in spec.items() if k != "yaml_file"}),
         "code": records.digest(code),
-        "pretrained": str(weights),
+        "pretrained": digest_weights(recipe.get("pretrained")),
         "data": data,
         "recipe": records.digest({k: v for k, v in recipe.items() if k not in ("data", "pretrained")}),
         "bf16": str(bf16),
         "versions": records.digest(records.VERSIONS),
     }
+
+
+def digest_weights(pretrained: Any) -> str:
+    """Return the checksum of the weights that a training with `pretrained` loads, published ones after a download."""
+    if not isinstance(pretrained, str):
+        return str(pretrained)
+    with wrap_errors(f"pretrained={pretrained}"):
+        is_published = Path(pretrained).name in GITHUB_ASSETS_NAMES
+        return sha256(Path(attempt_download_asset(pretrained) if is_published else pretrained))
 
 
 def digest_data(data: str, splits: Sequence[str]) -> str:
@@ -128,6 +133,8 @@ def digest_data(data: str, splits: Sequence[str]) -> str:
 def run(task: Task, command: str) -> dict[str, Any]:
     """Train, or go on where an earlier process was stopped; return the record, with figures of the last checkpoint."""
     import_layers(task.layers)
+    if digest_weights(task.recipe.get("pretrained")) != task.binding["pretrained"]:
+        raise ConfigError(f"pretrained={task.recipe['pretrained']}: other weights here than where the run was planned")
     start, folder = time.monotonic(), Path(task.folder)
     last = train(task, folder)
     settings = {key: task.recipe[key] for key in ("data", *VALIDATED) if key in task.recipe}

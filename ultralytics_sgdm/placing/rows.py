@@ -29,39 +29,40 @@ def row_location(spec: Mapping[str, Any], i: int) -> str:
     return f"{yaml_name(spec)}, {section} row {row + 1} (layer {i}), {spec[section][row]}"
 
 
-def layer_names() -> list[str]:
+def known_layers() -> list[str]:
     """Return the names of the layers that rows may name."""
     return [name for name, value in vars(tasks).items() if isinstance(value, type) and issubclass(value, nn.Module)]
 
 
-def check_rows(spec: Mapping[str, Any]) -> None:
-    """Raise ConfigError for the first row that cannot be parsed."""
+def check_rows(spec: Mapping[str, Any], names: bool = True) -> None:
+    """Raise ConfigError for the first row that cannot be parsed; without `names`, any name of a module will do."""
     for i, row in enumerate(list_rows(spec)):
-        if problem := _find_problem(row, i):
+        if problem := _find_problem(row, i, names):
             raise ConfigError(f"{row_location(spec, i)}: {problem}")
 
 
-def _find_problem(row: Any, i: int) -> str | None:
+def _find_problem(row: Any, i: int, names: bool) -> str | None:
     if not isinstance(row, list) or len(row) != 4:
         number = len(row) if isinstance(row, list) else "none"
         return f"a row has the four entries [from, repeats, module, arguments], this one has {number}"
     f, n, name, args = row
     for value, kind, what in (
         (name, str, "third entry is the module's name"),
-        (n, int, "second entry is a number"),
+        (n, int, "second entry is a whole number"),
         (args, list, "fourth entry is the list of the module's arguments"),
     ):
         if not isinstance(value, kind):
             return f"the {what}, got {value!r}"
     for j in f if isinstance(f, list) else [f]:
         if not isinstance(j, int) or j >= i or j < -max(i, 1):
-            return f"the first entry names earlier layers, from 0 to {i - 1} or -1 (the one before), got {j!r}"
+            allowed = f"earlier layers, from 0 to {i - 1} or -1 (the one before)" if i else "the image, -1"
+            return f"the first entry names {allowed}, got {j!r}"
     if find_layer(name):
         if not args or not _is_channels(args[0]):
             got = f"must be a number of channels above 0, got {args[0]!r}" if args else "is missing"
             return f"c2 {got}; the row is written {write_signature(name)}"
-    elif "." not in name and not hasattr(tasks, name):
-        return f"unknown module {name!r}{did_you_mean(name, layer_names())}"
+    elif names and "." not in name and not hasattr(tasks, name):
+        return f"unknown module {name!r}{did_you_mean(name, known_layers())}"
     return None
 
 

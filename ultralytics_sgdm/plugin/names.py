@@ -73,7 +73,8 @@ def _refuse_weights(attempt_download_asset: Callable) -> Callable:
     def download(file: str | Path, *args: Any, **kwargs: Any) -> str:
         name = str(file).strip().replace("'", "")
         equipped = split_suffix(name) if name.endswith(".pt") and "://" not in name else None
-        if equipped and not Path(name).exists() and without_scale(f"{equipped[0].stem}.yaml") in _stock_yamls():
+        yaml = f"{equipped[0].stem.removesuffix('u')}.yaml" if equipped else ""  # yolov5nu is yolov5n
+        if equipped and not Path(name).exists() and {yaml, without_scale(yaml)} & _stock_yamls():
             raise ConfigError(
                 f"{name}: there are no published weights of this model; train it from stock weights, with "
                 f"model={Path(name).stem}.yaml pretrained={equipped[0].name}"

@@ -22,7 +22,7 @@ from ultralytics.nn import tasks
 from ..errors import NOT_OURS, ConfigError, one_line
 from ..nn.registry import find_layer, registered_layers
 from ..placing.outline import read_features
-from ..placing.rows import check_rows, layer_names, list_rows, row_location, write_signature, yaml_name
+from ..placing.rows import check_rows, known_layers, list_rows, row_location, write_signature, yaml_name
 from ..placing.weights import added_modules
 from .patching import wrap
 
@@ -120,7 +120,7 @@ def _names_ours(d: dict) -> bool:
         if find_layer(name):
             return True
         if not hasattr(tasks, name):
-            folded = {known.casefold(): known for known in layer_names()}
+            folded = {known.casefold(): known for known in known_layers()}
             near = difflib.get_close_matches(name.casefold(), folded, 1)
             if near and folded[near[0]] in ours:
                 return True
