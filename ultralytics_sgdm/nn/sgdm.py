@@ -7,12 +7,14 @@ of asymmetric static kernels, each a depthwise convolution shared by all samples
 from __future__ import annotations
 
 from collections.abc import Sequence
+from typing import Any
 
 import torch
 import torch.fx
 from torch import Tensor, nn
 from ultralytics.nn.modules import Conv
 
+from ..errors import ConfigError
 from .dynamic import ChannelBranch, SpatialBranch, check_kernel, check_positive, mix, razor_width, zero_init
 from .registry import register_layer
 
@@ -91,3 +93,12 @@ class SGDM(nn.Module):
         gamma = None if self.spatial is None else self.spatial(u).split(1, 1)
         responses = [conv(u) for conv in self.static]
         return self.expand(self.act(mix(responses, alpha, gamma)))
+
+    def __setstate__(self, state: dict[str, Any]) -> None:
+        """Restore a pickled state; reject checkpoints from before 0.1.0."""
+        super().__setstate__(state)
+        if not all(isinstance(conv, nn.Conv2d) for conv in (*self.static, self.expand)):
+            raise ConfigError(
+                "this checkpoint holds SGDM from before 0.1.0, with BatchNorm behind its static kernels; this version "
+                "cannot run it, train again from the stock weights"
+            )
